@@ -1,0 +1,155 @@
+//! Trace, span and transaction ids: fixed-size, never all zero, lower-case hexadecimal on the wire.
+
+use core::num::{NonZeroU64, NonZeroU128};
+
+/// Names one trace (W3C `trace-id`): 16 bytes, never all zero, 32 lower-case hex digits on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(NonZeroU128);
+
+impl TraceId {
+    /// The id with this value; `None` for zero.
+    pub fn from_u128(value: u128) -> Option<Self> {
+        NonZeroU128::new(value).map(Self)
+    }
+
+    /// `None` for a digit outside `0-9a-f`, or for all zeros. The length is in the type.
+    pub fn from_hex(digits: &[u8; 32]) -> Option<Self> {
+        lower_hex(digits).and_then(Self::from_u128)
+    }
+
+    /// The id as a number, most significant byte first.
+    pub fn as_u128(self) -> u128 {
+        self.0.get()
+    }
+
+    /// The low half, which the ratio sampler looks at.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+    pub fn low64(self) -> u64 {
+        (self.0.get() & u128::from(u64::MAX)) as u64
+    }
+
+    /// 32 lower-case hex digits.
+    pub fn to_hex(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        write_hex(&mut digits, self.0.get());
+        digits
+    }
+}
+
+/// Names one span (W3C `parent-id`): 8 bytes, never all zero, 16 lower-case hex digits on the wire.
+///
+/// New Relic's transaction guids have the same form, see [`TransactionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId(NonZeroU64);
+
+impl SpanId {
+    /// The id with this value; `None` for zero.
+    pub fn from_u64(value: u64) -> Option<Self> {
+        NonZeroU64::new(value).map(Self)
+    }
+
+    /// `None` for a digit outside `0-9a-f`, or for all zeros. The length is in the type.
+    pub fn from_hex(digits: &[u8; 16]) -> Option<Self> {
+        lower_hex(digits).and_then(|value| u64::try_from(value).ok()).and_then(Self::from_u64)
+    }
+
+    /// The id as a number, most significant byte first.
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+
+    /// 16 lower-case hex digits.
+    pub fn to_hex(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        write_hex(&mut digits, u128::from(self.0.get()));
+        digits
+    }
+}
+
+/// Names one transaction (New Relic's transaction `guid`): the same form as a span id.
+pub type TransactionId = SpanId;
+
+/// A trace id together with the spelling in which a `newrelic` header brought it.
+///
+/// New Relic records and forwards such an id byte for byte, also when it is shorter than 32 digits or in
+/// upper case; `traceparent` and OTLP carry the padded lower-case form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceIdentity {
+    /// The W3C form.
+    pub id: TraceId,
+    /// The spelling received, when it differs from the W3C form.
+    pub received: Option<Box<str>>,
+}
+
+impl TraceIdentity {
+    /// The id as New Relic's records and the `newrelic` header carry it.
+    pub fn text<'a>(&'a self, hex: &'a [u8; 32]) -> &'a [u8] {
+        match &self.received {
+            Some(text) => text.as_bytes(),
+            None => hex,
+        }
+    }
+}
+
+impl From<TraceId> for TraceIdentity {
+    fn from(id: TraceId) -> Self {
+        Self { id, received: None }
+    }
+}
+
+/// The id of the calling span: W3C's, or any text when a `newrelic` header brought it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParentId {
+    /// From `traceparent`, or a span of our own.
+    Span(SpanId),
+    /// From a `newrelic` header, recorded as received (at most 128 bytes).
+    Text(Box<str>),
+}
+
+/// The value of one lower-case hex digit.
+pub fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// The value of up to 32 lower-case hex digits.
+pub fn lower_hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0_u128, |value, digit| Some((value << 4) | u128::from(hex_digit(*digit)?)))
+}
+
+/// Fills `digits` with the low end of `value`, right-aligned.
+fn write_hex(digits: &mut [u8], value: u128) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut rest = value;
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS.get((rest & 0xf) as usize).copied().unwrap_or(b'0');
+        rest >>= 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_only_lower_case_hex_and_refuse_zero() {
+        assert_eq!(TraceId::from_hex(b"00000000000000000000000000000000"), None);
+        assert_eq!(TraceId::from_hex(b"+1111111111111111111111111111111"), None);
+        assert_eq!(TraceId::from_hex(b"A1111111111111111111111111111111"), None);
+        assert_eq!(SpanId::from_hex(b"0000000000000000"), None);
+        assert_eq!(SpanId::from_hex(b"000000000000000g"), None);
+        assert_eq!(SpanId::from_hex(b"00000000000000ff"), SpanId::from_u64(255));
+    }
+
+    #[test]
+    fn ids_print_what_they_read() {
+        let digits = b"c0a8017e5d3b4f2226e1d47b08aa3f5c";
+        let id = TraceId::from_hex(digits).unwrap();
+        assert_eq!(&id.to_hex(), digits);
+        assert_eq!(id.low64(), 0x26e1_d47b_08aa_3f5c);
+        assert_eq!(&SpanId::from_hex(b"00f067aa0ba902b7").unwrap().to_hex(), b"00f067aa0ba902b7");
+    }
+}
