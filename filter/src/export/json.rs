@@ -1,0 +1,168 @@
+//! JSON text, appended to a byte buffer (RFC 8259). What comes in is a peer's bytes; what goes out is always valid.
+
+use super::limits::{Limits, TooLarge};
+use super::text;
+use crate::record::Value;
+
+/// Appends a JSON string, quotes included, of at most `chars_max` characters, cut and repaired as [`text::pieces`]
+/// does it.
+pub fn string(out: &mut Vec<u8>, text: &[u8], chars_max: usize) {
+    out.push(b'"');
+    for piece in text::pieces(text, chars_max) {
+        escaped(out, piece);
+    }
+    out.push(b'"');
+}
+
+/// Appends text with the escapes that JSON asks for: quote, backslash, control characters.
+fn escaped(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        let Some((plain, [special, behind @ ..])) = rest.split_at_checked(at) else { break };
+        out.extend_from_slice(plain);
+        escape(out, *special);
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+}
+
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let low = byte & 0xf;
+            let digit = if low < 10 { b'0' + low } else { b'a' + low - 10 };
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), digit]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Appends a whole number.
+pub fn int(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a whole number that is not negative.
+pub fn uint(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a number in the shortest form that reads back the same. JSON has no word for NaN and infinities: such a
+/// value becomes `null`, and callers leave the attribute out before it comes to that.
+pub fn float(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Appends `true` or `false`.
+pub fn bool(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+/// Appends the value of an attribute, text cut to `chars_max` characters.
+pub fn value(out: &mut Vec<u8>, value: Value<'_>, chars_max: usize) {
+    match value {
+        Value::Text(text) => string(out, text, chars_max),
+        Value::Int(number) => int(out, number),
+        Value::Float(number) => float(out, number),
+        Value::Priority(priority) => priority.write(out),
+        Value::Bool(truth) => bool(out, truth),
+    }
+}
+
+/// Appends `"name":`.
+pub fn name(out: &mut Vec<u8>, name: &str) {
+    string(out, name.as_bytes(), usize::MAX);
+    out.push(b':');
+}
+
+/// Appends attributes to an object that has members already.
+///
+/// # Errors
+/// [`TooLarge`] as soon as more than `limits.bytes_max` bytes have come together behind `start`.
+pub fn members<'a>(
+    out: &mut Vec<u8>,
+    start: usize,
+    attributes: impl Iterator<Item = (&'a str, Value<'a>)>,
+    limits: &Limits,
+) -> Result<(), TooLarge> {
+    for (attribute, content) in attributes {
+        out.push(b',');
+        name(out, attribute);
+        value(out, content, limits.value_chars_max);
+        limits.check(out.len() - start)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(bytes: &[u8], chars_max: usize) -> String {
+        let mut out = Vec::new();
+        string(&mut out, bytes, chars_max);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn escapes_what_json_asks_for_and_nothing_else() {
+        for (input, expected) in [
+            ("", r#""""#),
+            ("plain / text \u{7f}", "\"plain / text \u{7f}\""),
+            ("a\"b\\c", r#""a\"b\\c""#),
+            ("\n\r\t\u{0}\u{1f}\u{1b}", r#""\n\r\t\u0000\u001f\u001b""#),
+            ("grün \u{1f980}", "\"grün \u{1f980}\""),
+        ] {
+            assert_eq!(json(input.as_bytes(), 100), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_json_numbers() {
+        for (value, expected) in
+            [(42.0, "42.0"), (40.5, "40.5"), (0.1 + 0.2, "0.30000000000000004"), (-0.25, "-0.25"), (f64::NAN, "null")]
+        {
+            let mut out = Vec::new();
+            float(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let mut out = Vec::new();
+        int(&mut out, i64::MIN);
+        uint(&mut out, u64::MAX);
+        assert_eq!(out, b"-922337203685477580818446744073709551615");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_read_back_as_their_repaired_and_cut_text(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            chars_max in 0_usize..220,
+        ) {
+            let expected: String = String::from_utf8_lossy(&bytes).chars().take(chars_max).collect();
+            let read: String = serde_json::from_str(&json(&bytes, chars_max)).unwrap();
+            prop_assert_eq!(&read, &expected);
+        }
+
+        #[test]
+        fn any_finite_number_reads_back_the_same(bits in any::<u64>()) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let mut out = Vec::new();
+            float(&mut out, value);
+            // The crate's reader is one that may be a bit off in the last digit, the standard library's is exact.
+            let read: f64 = core::str::from_utf8(&out).unwrap().parse().unwrap();
+            prop_assert_eq!(read.to_bits(), value.to_bits());
+            prop_assert!(serde_json::from_slice::<f64>(&out).is_ok());
+        }
+    }
+}
