@@ -1,0 +1,364 @@
+//! One plugin instance in one VM: its configuration, samplers, exporters and statistics.
+
+use super::abi::{Buffer, Map, Status};
+use super::shared::Change;
+use super::stream::RouteNames;
+use super::{calls, identity, shared, statistics};
+use crate::caller_metrics::{CALLERS_MAX, CallerMetrics, PUBLISH_AT};
+use crate::config::{self, Config, CustomValue, LogLevel, Role};
+use crate::export::response::Response;
+use crate::export::{BudgetRequest, Exporters, Refusal, RequestToken, budget};
+use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, serialize_pairs};
+use crate::newrelic::cat::{Callees, Callers, NameList};
+use crate::random::RandomPool;
+use crate::record::{SpanRecord, TransactionRecord};
+use crate::sampler::granularity::span_metrics;
+use crate::sampler::{Decision, Granularity, Inbound, Samplers, usage};
+use crate::span::{CatCalls, OpenRequest, Outcome, Records, Sink, Times, Tracer};
+use crate::stats::{Counter, Stats};
+
+/// The plugin's timer: statistics and samplers are published, and exporters looked after, this often.
+const TICK_MS: u32 = 1000;
+
+/// Requests that one tick posts: compressing a batch takes up to a millisecond of the worker's time.
+const POSTS_PER_TICK: usize = 4;
+
+/// Bytes that are read of a receiver's answer.
+const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// The environment variable that makes a wrong configuration pass requests through, and its value.
+const INVALID_CONFIG: &str = "NEW_RELIC_INVALID_CONFIG";
+const PASS_THROUGH: &str = "pass_through";
+
+/// A root context.
+#[derive(Debug, Default)]
+pub(super) enum Root {
+    /// Not configured, or with a configuration that is passed over.
+    #[default]
+    Idle,
+    /// At work.
+    Active(Box<Plugin>),
+}
+
+impl Root {
+    /// Reads the configuration; false refuses it.
+    pub(super) fn configure(&mut self, length: usize) -> bool {
+        let bytes = calls::buffer(Buffer::PluginConfiguration, length);
+        match config::parse(&bytes, &|name| std::env::var(name).ok()) {
+            Ok(config) => {
+                *self = Self::Active(Box::new(Plugin::new(config)));
+                true
+            }
+            Err(faults) => {
+                for line in faults.to_string().lines() {
+                    calls::log(LogLevel::Critical, &["newrelic: ", line].concat());
+                }
+                statistics::set_config_invalid(true);
+                std::env::var(INVALID_CONFIG).is_ok_and(|value| value == PASS_THROUGH)
+            }
+        }
+    }
+}
+
+/// A plugin instance at work.
+#[derive(Debug)]
+pub(super) struct Plugin {
+    tracer: Tracer,
+    /// What tells plugin instances apart that shall not share sampling targets and budgets.
+    identity: Vec<u8>,
+    /// `None` until the first stream tells the listener's direction.
+    role: Option<Role>,
+    samplers: Samplers,
+    exporters: Exporters,
+    callers: CallerMetrics,
+    cat_callers: Callers,
+    cat_callees: Callees,
+    pub(super) stats: Stats,
+    statistics: statistics::Statistics,
+    is_closing: bool,
+}
+
+impl Plugin {
+    fn new(config: Config) -> Self {
+        for warning in &config.warnings {
+            calls::log(LogLevel::Warn, &["newrelic: ", warning].concat());
+        }
+        let common = identity::common(config.app_name.as_deref());
+        let exporters = Exporters::new(&config, &common, calls::now_ns());
+        let records = Records {
+            sampled_spans: exporters.wants_spans(),
+            all_spans: exporters.wants_unsampled_spans(),
+            transactions: exporters.wants_transactions(),
+        };
+        let identity = sharing_identity(&config, &common.service_name);
+        let infinite_tracing = config.infinite_tracing.is_some();
+        let mut stats = Stats::default();
+        if config.distributed_tracing.enabled {
+            usage::metric_names(&config.distributed_tracing.sampler).iter().for_each(|name| stats.add_named(name, 1));
+        }
+        calls::set_tick_period(tick_ms(&config));
+        Self {
+            samplers: Samplers::new(&config.distributed_tracing.sampler, &identity, infinite_tracing),
+            role: identity::role_of_node(config.role),
+            tracer: Tracer::new(config, records, &common.service_name),
+            identity,
+            exporters,
+            callers: CallerMetrics::default(),
+            cat_callers: Callers::default(),
+            cat_callees: Callees::default(),
+            stats,
+            statistics: statistics::Statistics::define(),
+            is_closing: false,
+        }
+    }
+
+    /// Reads a request and decides on it; `None` for one that tracing leaves alone.
+    pub(super) fn open(
+        &mut self,
+        buffer: &[u8],
+        times: Times,
+        random: &mut RandomPool,
+    ) -> Option<(OpenRequest, Vec<HeaderEdit>)> {
+        if !self.tracer.is_active() {
+            return None;
+        }
+        let role = *self.role.get_or_insert_with(identity::role_of_listener);
+        let headers = RequestHeaders::new(buffer);
+        let opening = self.tracer.open(role, &headers, random, &mut self.stats)?;
+        let decision = self.decide(&opening.sampler_input(), times.now_ns, random);
+        let route = if self.tracer.is_cat() { RouteNames::read() } else { RouteNames::default() };
+        Some(opening.start(&self.tracer, decision, &headers, &route.as_route(), times, &mut self.callers))
+    }
+
+    /// Decides, and counts the decision; without distributed tracing nothing is sampled.
+    fn decide(&mut self, inbound: &Inbound, now_ns: u64, random: &mut RandomPool) -> Decision {
+        if !self.tracer.is_distributed() {
+            return Decision::unsampled(random);
+        }
+        let verdict = self.samplers.decide(inbound, now_ns, random);
+        let decision = shared::decision(&mut self.samplers, verdict, now_ns, random);
+        if decision.sampler_ran {
+            let sampled = if decision.sampled { Counter::DecisionsSampled } else { Counter::DecisionsNotSampled };
+            self.stats.count(sampled);
+        }
+        decision
+    }
+
+    /// Whether Cross Application Tracing is in force.
+    pub(super) fn is_cat(&self) -> bool {
+        self.tracer.is_cat()
+    }
+
+    /// The changes of an answer's headers that Cross Application Tracing asks for.
+    pub(super) fn answer(&self, open: &mut OpenRequest, headers: HeaderPairs<'_>) -> Vec<HeaderEdit> {
+        open.answer(&self.tracer, headers, calls::now_ns())
+    }
+
+    /// Changes the request's tracing headers, and counts what was written.
+    pub(super) fn edit_request(&mut self, edits: &[HeaderEdit]) {
+        for edit in edits {
+            let is_done = calls::edit_header(Map::Request, edit);
+            let counter = match (edit, is_done) {
+                (HeaderEdit::Set("traceparent", _), true) => Counter::W3cCreated,
+                (HeaderEdit::Set("traceparent" | "tracestate", _), false) => Counter::W3cCreateException,
+                (HeaderEdit::Set("newrelic", _), true) => Counter::PayloadCreated,
+                (HeaderEdit::Set("newrelic", _), false) => Counter::PayloadCreateException,
+                _ => continue,
+            };
+            self.stats.count(counter);
+        }
+    }
+
+    /// Puts the request's ids where access logs find them.
+    pub(super) fn decorate(&self, open: &OpenRequest) {
+        if !self.tracer.config().local_decorating {
+            return;
+        }
+        if let Some((trace_id, span_id, sampled)) = open.log_ids() {
+            calls::set_property(b"nr_trace_id", &trace_id);
+            calls::set_property(b"nr_span_id", &span_id);
+            calls::set_property(b"nr_sampled", if sampled { b"true" } else { b"false" });
+        }
+    }
+
+    /// The values of the custom attributes that are host properties, in the order of the configuration.
+    pub(super) fn custom_properties(&self) -> Vec<Vec<u8>> {
+        let values = self.tracer.config().span_events.custom_attributes.iter().filter_map(|(_, value)| match value {
+            CustomValue::Property(path) => Some(calls::property(path.join("\0").as_bytes()).unwrap_or_default()),
+            CustomValue::Text(_) | CustomValue::Number(_) | CustomValue::Bool(_) => None,
+        });
+        values.collect()
+    }
+
+    /// Ends a request.
+    pub(super) fn finish(&mut self, open: OpenRequest, outcome: &Outcome<'_>) {
+        let granularity = open.granularity();
+        let mut recorder = Recorder { exporters: &mut self.exporters, stats: &mut self.stats };
+        let totals = open.finish(&self.tracer, outcome, &mut self.callers, &mut recorder);
+        if let (Granularity::Partial(partial_type), 1..) = (granularity, totals.spans) {
+            let names = span_metrics(partial_type);
+            self.stats.add_named(names.instrumented, totals.spans);
+            self.stats.add_named(names.kept, totals.spans);
+        }
+        self.observe_cat(&totals.cat_calls);
+    }
+
+    /// Statistics by caller and by callee of Cross Application Tracing.
+    fn observe_cat(&mut self, calls: &CatCalls) {
+        const MILLI: u64 = 1_000_000;
+        let mut ask = |list: NameList, name: &str| shared::list_name(shared::cat_key(list), name, list.names_max());
+        if let Some((caller, duration_ns)) = &calls.caller {
+            self.stats.observe(&self.cat_callers.metric(caller, &mut ask), duration_ns / MILLI);
+        }
+        if let Some((host, callee, duration_ns)) = &calls.callee {
+            for name in self.cat_callees.metrics(host, callee, &mut ask) {
+                self.stats.observe(&name, duration_ns / MILLI);
+            }
+        }
+    }
+
+    /// Publishes the statistics by caller when many wait.
+    pub(super) fn publish_early(&mut self) {
+        if self.callers.waiting() >= PUBLISH_AT {
+            self.publish_callers();
+        }
+    }
+
+    fn publish_callers(&mut self) {
+        let mut list = |name: &str| shared::list_name(shared::CALLERS_KEY, name, CALLERS_MAX);
+        self.callers.publish(&mut list, &mut statistics::define, &mut statistics::publish);
+    }
+
+    /// Time to publish and to export.
+    pub(super) fn tick(&mut self, random: &mut RandomPool) {
+        let now_ns = calls::now_ns();
+        shared::publish_samplers(&mut self.samplers, now_ns);
+        self.export(now_ns, random);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.publish_callers();
+        self.statistics.publish(&mut self.stats);
+    }
+
+    /// Flushes what is due.
+    fn export(&mut self, now_ns: u64, random: &mut RandomPool) {
+        while let Some(request) = self.exporters.budget_request(now_ns) {
+            let granted = self.claim_budget(&request, now_ns);
+            self.exporters.grant(&request, granted, now_ns, &mut self.stats);
+        }
+        let posts = if self.is_closing { usize::MAX } else { POSTS_PER_TICK };
+        for _ in 0..posts {
+            if !self.post_next(now_ns, random) {
+                break;
+            }
+        }
+        for line in self.exporters.take_lines() {
+            calls::log(line.level, &["newrelic: ", &line.text].concat());
+        }
+    }
+
+    fn claim_budget(&self, request: &BudgetRequest, now_ns: u64) -> Option<u32> {
+        let key = budget::key(&self.identity, request.exporter.as_str(), request.kind.noun(2), request.per_minute);
+        shared::update(key.as_bytes(), |stored| {
+            let grant = budget::claim(stored, now_ns, request.per_minute, request.records);
+            match grant.state {
+                Some(state) => Change::Store(state, grant.granted),
+                None => Change::Keep(grant.granted),
+            }
+        })
+    }
+
+    /// Posts the next batch; false when there is none.
+    fn post_next(&mut self, now_ns: u64, random: &mut RandomPool) -> bool {
+        let Some(request) = self.exporters.next_request(now_ns, random.next_u128(), &mut self.stats) else {
+            return false;
+        };
+        let token: RequestToken = request.token;
+        let lines = request.headers.iter().map(|(name, value)| (name.as_bytes(), *value));
+        match calls::http_call(request.cluster, &serialize_pairs(lines), request.body, request.timeout_ms) {
+            Ok(call) => self.exporters.sent(token, call, &mut self.stats),
+            Err(status) => {
+                let refusal = if status == Status::BadArgument { Refusal::UnknownCluster } else { Refusal::Failed };
+                self.exporters.refused(token, refusal, now_ns, &mut self.stats);
+            }
+        }
+        true
+    }
+
+    /// A receiver answered, or Envoy did in its place.
+    pub(super) fn answered(&mut self, context: u32, call: u32, body_length: usize, random: &mut RandomPool) {
+        let now_ns = calls::now_ns();
+        let headers = calls::header_map(Map::HttpCallResponse);
+        let body = calls::buffer(Buffer::HttpCallResponse, body_length.min(ANSWER_BYTES_MAX));
+        let response = Response::new(HeaderPairs::new(&headers), &body);
+        self.exporters.answered(call, &response, now_ns, &mut self.stats);
+        if self.is_closing {
+            self.export(now_ns, random);
+            if self.exporters.queued_records() == 0 {
+                self.publish();
+                calls::done(context);
+            }
+        }
+    }
+
+    /// The plugin shall end: a last flush. False asks the host to wait for the answers.
+    pub(super) fn done(&mut self, random: &mut RandomPool) -> bool {
+        self.is_closing = true;
+        self.exporters.close();
+        self.export(calls::now_ns(), random);
+        self.publish();
+        self.exporters.queued_records() == 0
+    }
+
+    /// The plugin is gone: what has no answer yet is counted as dropped.
+    pub(super) fn abandon(&mut self) {
+        self.exporters.abandon(&mut self.stats);
+        for line in self.exporters.take_lines() {
+            calls::log(line.level, &["newrelic: ", &line.text].concat());
+        }
+        self.publish();
+    }
+}
+
+/// Often enough for the shortest flush interval.
+fn tick_ms(config: &Config) -> u32 {
+    let exporters = &config.exporters;
+    let http =
+        [exporters.trace_api.as_ref(), exporters.event_api.as_ref(), exporters.otlp.as_ref().map(|(_, http)| http)];
+    let observer = config.infinite_tracing.as_ref().map(|tracing| &tracing.observer);
+    http.into_iter().flatten().chain(observer).map(|http| http.flush_interval_ms).fold(TICK_MS, u32::min)
+}
+
+/// Instances of the same account, application and name share their targets and budgets.
+fn sharing_identity(config: &Config, service_name: &str) -> Vec<u8> {
+    let account = config.account.as_ref();
+    [
+        account.map_or("", |account| &account.account_id),
+        account.map_or("", |account| &account.primary_application_id),
+        service_name,
+    ]
+    .join("\0")
+    .into_bytes()
+}
+
+/// Passes a request's records to the exporters.
+struct Recorder<'a> {
+    exporters: &'a mut Exporters,
+    stats: &'a mut Stats,
+}
+
+impl Sink for Recorder<'_> {
+    fn span(&mut self, record: &SpanRecord<'_>) {
+        if let Some(line) = self.exporters.offer_span(record, self.stats) {
+            calls::log_bytes(line.level, line.text);
+        }
+    }
+
+    fn transaction(&mut self, record: &TransactionRecord<'_>) {
+        if let Some(line) = self.exporters.offer_transaction(record, self.stats) {
+            calls::log_bytes(line.level, line.text);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One stream of the worker: from its headers to its log.
+
+use super::abi::Map;
+use super::calls;
+use super::plugin::Plugin;
+use crate::headers::{HeaderPairs, RequestHeaders};
+use crate::random::RandomPool;
+use crate::span::{Needs, OpenRequest, Outcome, ResponseFlags, Route, Times};
+use crate::url::parse_decimal;
+
+/// Bytes of request headers that the streams of a VM keep together; what a stream beyond it records is dropped.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// A stream between its creation and its end.
+#[derive(Debug)]
+pub(super) struct Stream {
+    root: u32,
+    created_ns: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No headers yet.
+    Created,
+    /// On its way.
+    Open(Box<OpenRequest>),
+    /// Nothing more to do: excluded, or ended.
+    Closed,
+}
+
+impl Stream {
+    pub(super) fn new(root: u32, created_ns: u64) -> Self {
+        Self { root, created_ns, state: State::Created }
+    }
+
+    pub(super) fn root(&self) -> u32 {
+        self.root
+    }
+
+    /// The request's headers are there: decide, and change them.
+    pub(super) fn begin(&mut self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) {
+        if !matches!(self.state, State::Created) {
+            return;
+        }
+        let times = Times { created_ns: self.created_ns, now_ns: calls::now_ns() };
+        let buffer = calls::header_map(Map::Request);
+        self.state = match plugin.open(&buffer, times, random) {
+            None => State::Closed,
+            Some((mut open, edits)) => {
+                plugin.edit_request(&edits);
+                plugin.decorate(&open);
+                open.count_start(&mut plugin.stats);
+                keep(&mut open, buffer, kept_bytes, plugin);
+                State::Open(Box::new(open))
+            }
+        };
+    }
+
+    /// The answer's headers are there: Cross Application Tracing reads and writes one of them.
+    pub(super) fn answer(&mut self, plugin: &mut Plugin) {
+        if let State::Open(open) = &mut self.state
+            && plugin.is_cat()
+        {
+            let buffer = calls::header_map(Map::Response);
+            for edit in plugin.answer(open, HeaderPairs::new(&buffer)) {
+                calls::edit_header(Map::Response, &edit);
+            }
+        }
+    }
+
+    /// The stream ended: record it.
+    pub(super) fn end(&mut self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) {
+        let state = core::mem::replace(&mut self.state, State::Closed);
+        let open = match state {
+            State::Open(open) => *open,
+            State::Created => match self.late(plugin, random, kept_bytes) {
+                Some(open) => open,
+                None => return,
+            },
+            State::Closed => return,
+        };
+        *kept_bytes = kept_bytes.saturating_sub(open.kept_bytes());
+        finish(open, plugin);
+        plugin.publish_early();
+    }
+
+    /// A request that an earlier filter or the codec answered: it never reached this filter. Without header lines
+    /// there is nothing to tell of it.
+    fn late(&self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) -> Option<OpenRequest> {
+        let buffer = calls::header_map(Map::Request);
+        if RequestHeaders::new(&buffer).method.is_empty() {
+            return None;
+        }
+        let times = Times { created_ns: self.created_ns, now_ns: self.created_ns };
+        let (mut open, _) = plugin.open(&buffer, times, random)?;
+        open.count_start(&mut plugin.stats);
+        keep(&mut open, buffer, kept_bytes, plugin);
+        Some(open)
+    }
+
+    /// Gives back what an unfinished stream keeps.
+    pub(super) fn forget(self, kept_bytes: &mut usize) {
+        if let State::Open(open) = self.state {
+            *kept_bytes = kept_bytes.saturating_sub(open.kept_bytes());
+        }
+    }
+}
+
+/// Keeps the headers of a request that is recorded, as long as there is room.
+fn keep(open: &mut OpenRequest, buffer: Vec<u8>, kept_bytes: &mut usize, plugin: &mut Plugin) {
+    if !open.is_recorded() {
+        return;
+    }
+    if *kept_bytes + buffer.capacity() > KEPT_BYTES_MAX {
+        open.give_up(&mut plugin.stats);
+        return;
+    }
+    *kept_bytes += buffer.capacity();
+    open.keep(buffer);
+}
+
+/// Reads what the request's records need, and makes them.
+fn finish(open: OpenRequest, plugin: &mut Plugin) {
+    match open.needs() {
+        Needs::Nothing => {}
+        Needs::StatusCode => {
+            let code = calls::number_property(b"response\0code").and_then(|code| u16::try_from(code).ok());
+            plugin.finish(open, &Outcome::of_status(calls::now_ns(), code));
+        }
+        Needs::Record { exit, grpc } => record(open, plugin, exit, grpc),
+    }
+}
+
+fn record(open: OpenRequest, plugin: &mut Plugin, exit: bool, grpc: bool) {
+    let end_ns = calls::now_ns();
+    let response = calls::header_map(Map::Response);
+    let answer = Answer::new(&response);
+    let details = calls::property(b"response\0code_details").unwrap_or_default();
+    let via_upstream = Outcome::is_details_of_upstream_answer(&details);
+    let route = RouteNames::read();
+    let upstream_request = if exit { calls::header_map(Map::Request) } else { Vec::new() };
+    let upstream_headers = RequestHeaders::new(&upstream_request);
+    let has = |path: &[u8]| exit && calls::property(path).is_some();
+    let cluster =
+        if exit { legacy_property(b"xds\0cluster_name", b"cluster_name").unwrap_or_default() } else { Vec::new() };
+    let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
+    let properties = plugin.custom_properties();
+    let outcome = Outcome {
+        status_code: answer.status,
+        content_type: answer.content_type,
+        content_length: answer.content_length,
+        details: &details,
+        flags: ResponseFlags(number(!via_upstream, b"response\0flags").map_or(0, i64::cast_unsigned)),
+        route: route.as_route(),
+        cluster: &cluster,
+        has_upstream: !via_upstream && has(b"upstream\0address"),
+        upstream_is_tls: has(b"upstream\0tls_version"),
+        upstream_authority: upstream_headers.authority,
+        upstream_path: upstream_headers.path,
+        backend_latency_ns: number(exit, b"response\0backend_latency").and_then(|latency| u64::try_from(latency).ok()),
+        attempts: number(exit, b"upstream\0request_attempt_count")
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0),
+        grpc_status: number(grpc, b"response\0grpc_status"),
+        properties: &properties,
+        end_ns,
+    };
+    plugin.finish(open, &outcome);
+}
+
+/// What the route says of a request.
+#[derive(Default)]
+pub(super) struct RouteNames {
+    name: Vec<u8>,
+    transaction_name: Vec<u8>,
+}
+
+impl RouteNames {
+    pub(super) fn read() -> Self {
+        const TRANSACTION_NAME: &[u8] = b"xds\0route_metadata\0filter_metadata\0newrelic.tracing\0transaction_name";
+        Self {
+            name: legacy_property(b"xds\0route_name", b"route_name").unwrap_or_default(),
+            transaction_name: calls::property(TRANSACTION_NAME).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn as_route(&self) -> Route<'_> {
+        Route { name: &self.name, transaction_name: &self.transaction_name }
+    }
+}
+
+/// A property under its name of today, or under the one it had up to Envoy 1.32.
+pub(super) fn legacy_property(path: &[u8], legacy: &[u8]) -> Option<Vec<u8>> {
+    calls::property(path).or_else(|| calls::property(legacy))
+}
+
+/// What the headers of an answer tell.
+struct Answer<'a> {
+    status: Option<u16>,
+    content_type: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(response: &'a [u8]) -> Self {
+        let mut answer = Self { status: None, content_type: None, content_length: None };
+        for (name, value) in HeaderPairs::new(response) {
+            match name {
+                b":status" => answer.status = parse_decimal(value).and_then(|status| u16::try_from(status).ok()),
+                b"content-type" => answer.content_type = Some(value),
+                b"content-length" => answer.content_length = Some(value),
+                _ => {}
+            }
+        }
+        answer
+    }
+}

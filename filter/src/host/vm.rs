@@ -1,0 +1,140 @@
+//! The state of one VM: its plugin instances and the streams of its worker.
+
+use core::cell::RefCell;
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+
+use super::abi::Status;
+use super::calls::{self, Call};
+use super::plugin::{Plugin, Root};
+use super::stream::Stream;
+use crate::random::RandomPool;
+
+/// Context ids are small consecutive numbers: they need no hashing, and the host's random numbers even less.
+#[derive(Debug, Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash << 8) | u64::from(*byte));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The upper bits choose within a group of the table, so that they must differ too.
+        self.0 = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// Everything that lives in one VM.
+#[derive(Debug)]
+pub(super) struct Vm {
+    /// Few: a plugin has one, and Istio puts some plugins into one VM.
+    roots: Vec<(u32, Root)>,
+    streams: HashMap<u32, Stream, BuildHasherDefault<Identity>>,
+    random: RandomPool,
+    /// Bytes of request headers that recorded streams keep until their end.
+    kept_bytes: usize,
+}
+
+thread_local! {
+    static VM: RefCell<Option<Vm>> = const { RefCell::new(None) };
+}
+
+/// Runs a callback on the VM's state.
+///
+/// The state stays borrowed during host calls. The host answers them without calling back, but for
+/// `proxy_on_memory_allocate`, which does not come here; should a host ever do otherwise, that call is refused and
+/// counted instead of trapping.
+pub(super) fn with<T>(callback: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+    VM.with(|vm| match vm.try_borrow_mut() {
+        Ok(mut vm) => Some(callback(vm.get_or_insert_with(Vm::new))),
+        Err(_) => {
+            calls::refused(Call::Reentry, Status::Other(0));
+            None
+        }
+    })
+}
+
+impl Vm {
+    fn new() -> Self {
+        Self { roots: Vec::new(), streams: HashMap::default(), random: RandomPool::new(calls::now_ns()), kept_bytes: 0 }
+    }
+
+    pub(super) fn create(&mut self, context: u32, parent: u32) {
+        if parent == 0 {
+            self.roots.push((context, Root::default()));
+        } else {
+            self.streams.insert(context, Stream::new(parent, calls::now_ns()));
+        }
+    }
+
+    pub(super) fn configure(&mut self, context: u32, length: usize) -> bool {
+        let root = self.roots.iter_mut().find(|(id, _)| *id == context);
+        root.is_some_and(|(_, root)| root.configure(length))
+    }
+
+    pub(super) fn request_headers(&mut self, context: u32) {
+        if self.random.needs_refill() && calls::fill_random(self.random.buffer_mut()) {
+            self.random.refilled();
+        }
+        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
+        stream.begin(plugin, &mut self.random, &mut self.kept_bytes);
+    }
+
+    pub(super) fn response_headers(&mut self, context: u32) {
+        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
+        stream.answer(plugin);
+    }
+
+    pub(super) fn log(&mut self, context: u32) {
+        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
+        stream.end(plugin, &mut self.random, &mut self.kept_bytes);
+    }
+
+    pub(super) fn tick(&mut self, context: u32) {
+        if let Some(plugin) = plugin_of(&mut self.roots, context) {
+            plugin.tick(&mut self.random);
+        }
+    }
+
+    pub(super) fn http_call_response(&mut self, context: u32, token: u32, body_length: usize) {
+        if let Some(plugin) = plugin_of(&mut self.roots, context) {
+            plugin.answered(context, token, body_length, &mut self.random);
+        }
+    }
+
+    pub(super) fn done(&mut self, context: u32) -> bool {
+        plugin_of(&mut self.roots, context).is_none_or(|plugin| plugin.done(&mut self.random))
+    }
+
+    pub(super) fn delete(&mut self, context: u32) {
+        if let Some(stream) = self.streams.remove(&context) {
+            stream.forget(&mut self.kept_bytes);
+            return;
+        }
+        if let Some(plugin) = plugin_of(&mut self.roots, context) {
+            plugin.abandon();
+        }
+        self.roots.retain(|(id, _)| *id != context);
+    }
+}
+
+fn plugin_of(roots: &mut [(u32, Root)], context: u32) -> Option<&mut Plugin> {
+    roots.iter_mut().find(|(id, _)| *id == context).and_then(|(_, root)| root.plugin_mut())
+}
+
+impl Root {
+    fn plugin_mut(&mut self) -> Option<&mut Plugin> {
+        match self {
+            Self::Active(plugin) => Some(plugin),
+            Self::Idle => None,
+        }
+    }
+}
