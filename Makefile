@@ -1,0 +1,50 @@
+# Every command of this project. Works with GNU make 3.81 and later.
+
+CARGO ?= cargo
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+WASM_TARGET := wasm32-wasip1
+WASM := $(TARGET_DIR)/newrelic-tracing.wasm
+BUILT := $(TARGET_DIR)/$(WASM_TARGET)/wasm/newrelic_tracing.wasm
+
+.DEFAULT_GOAL := help
+.PHONY: help wasm envoy-demo test check validate clean toolchain wasm-target
+
+help: ## lists the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+wasm: wasm-target ## builds target/newrelic-tracing.wasm
+	@$(CARGO) build --locked --profile wasm --target $(WASM_TARGET) --lib -p newrelic-tracing
+	@cp $(BUILT) $(WASM)
+	@echo "$(WASM): $$(wc -c < $(WASM) | tr -d ' ') bytes"
+
+envoy-demo: wasm ## shows the filter at work in a real Envoy, and checks what it shows
+	@ENVOY="$$(sh envoy/find-envoy.sh)" && export ENVOY && \
+	  NEWRELIC_TRACING_WASM=$(WASM) $(CARGO) run --quiet --locked -p envoy-demo
+
+test: wasm ## runs every test: natively, through the wasm module, and through a real Envoy
+	@ENVOY="$$(sh envoy/find-envoy.sh)" && export ENVOY && $(CARGO) test --workspace --locked
+
+check: wasm-target ## checks formatting, lints (native and wasm) and docs
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy -p newrelic-tracing --lib --target $(WASM_TARGET) --locked -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+validate: toolchain ## checks a plugin configuration offline: make validate CONFIG=file
+	@[ -n "$(CONFIG)" ] || { echo "make validate: name the file, as in make validate CONFIG=file" >&2; exit 1; }
+	@$(CARGO) run --quiet --locked -p newrelic-tracing --bin validate -- "$(CONFIG)"
+
+clean: toolchain ## removes what was built
+	@$(CARGO) clean
+
+toolchain:
+	@command -v $(CARGO) > /dev/null || { \
+	  echo "make: there is no cargo on this machine; install Rust from https://rustup.rs" >&2; exit 1; }
+
+# The first command also makes rustup install the toolchain that rust-toolchain.toml names.
+wasm-target: toolchain
+	@libs="$$(rustc --print target-libdir --target $(WASM_TARGET))" && { [ -d "$$libs" ] || \
+	  { command -v rustup > /dev/null || { \
+	    echo "make: this Rust lacks the target $(WASM_TARGET), and there is no rustup to add it; install Rust from https://rustup.rs" >&2; \
+	    exit 1; }; \
+	  rustup target add $(WASM_TARGET); }; }

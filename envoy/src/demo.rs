@@ -1,0 +1,189 @@
+//! The demo as a whole: everything started, requests sent, evidence collected, everything stopped.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::client;
+use crate::ports::{self, Place, Ports};
+use crate::process::{EnvoyProcess, Launch};
+use crate::receiver::{Receiver, SpanRecord, Store, Transaction};
+use crate::scenario::{self, Scenario};
+use crate::services::{Next, Service, Sighting, Sightings, Work};
+use crate::stats::Stats;
+use crate::template;
+use crate::verdict::{Counts, Evidence, Totals};
+
+/// The configuration of the demo's Envoy, with placeholders.
+const ENVOY_YAML: &str = include_str!("../envoy.yaml");
+/// The key that the filter gets and the receiver asks for. It is no real one, so that a real one in
+/// the environment is never sent to the demo's own receiver.
+const LICENSE_KEY: &str = "0000000000000000000000000000000000000000";
+/// How long records may take to arrive. They need a fraction of a second; only a fault meets this.
+const ARRIVAL_MAX: Duration = Duration::from_secs(20);
+/// How long the bank takes, so that the durations in the trace differ.
+const BANK_TAKES: Duration = Duration::from_millis(20);
+
+/// A running demo. Dropping it ends everything that it started.
+#[derive(Debug)]
+pub struct Demo {
+    ports: Ports,
+    /// Chosen by Envoy when the ports were not given.
+    admin: SocketAddr,
+    receiver: Receiver,
+    sightings: Sightings,
+    _services: Vec<Service>,
+    envoy: EnvoyProcess,
+}
+
+impl Demo {
+    /// Starts receiver, services and Envoy, and waits until requests can be sent. `dir` gets Envoy's
+    /// configuration and log.
+    ///
+    /// # Errors
+    /// Something does not start; the message says what.
+    pub async fn start(mut ports: Ports, envoy: &Path, module: &Path, dir: &Path) -> Result<Self> {
+        let sightings = Sightings::default();
+        let receiver = Receiver::start(ports.listen(ports::RECEIVER)?, LICENSE_KEY)?;
+        let services = start_services(&mut ports, &sightings)?;
+        let config = render_config(&ports, module)?;
+        let envoy = EnvoyProcess::start(&Launch {
+            binary: envoy,
+            config: &config,
+            dir,
+            env: &[("NEW_RELIC_LICENSE_KEY", LICENSE_KEY)],
+            concurrency: 1,
+        })
+        .await?;
+        let admin = envoy.admin_address()?;
+        Ok(Self { ports, admin, receiver, sightings, _services: services, envoy })
+    }
+
+    /// Where a part of the demo listens.
+    pub fn address(&self, place: Place) -> SocketAddr {
+        if place == ports::ADMIN { self.admin } else { self.ports.address(place) }
+    }
+
+    /// The receiver of spans and events.
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// The Envoy that runs the filter.
+    pub fn envoy(&self) -> &EnvoyProcess {
+        &self.envoy
+    }
+
+    /// Sends one scenario's request and collects what it leaves behind. Nobody else may send
+    /// requests meanwhile.
+    ///
+    /// # Errors
+    /// Envoy does not answer.
+    pub async fn run(&self, scenario: Scenario) -> Result<Evidence> {
+        self.sightings.take();
+        let gateway = self.ports.address(ports::GATEWAY);
+        let answer = client::send(gateway, &scenario.request).await?;
+        let sightings = self.sightings.take();
+        let (spans, transactions) = self.collect(&scenario, trace_id(&sightings).as_deref()).await;
+        Ok(Evidence { scenario, status: answer.status, sightings, spans, transactions })
+    }
+
+    /// Waits for the records of a trace, and gives what there is of them in the end.
+    async fn collect(&self, scenario: &Scenario, trace_id: Option<&str>) -> (Vec<SpanRecord>, Vec<Transaction>) {
+        let Some(trace_id) = trace_id else {
+            return Default::default();
+        };
+        if let Some(expected) = &scenario.trace {
+            let entries = expected.chain.iter().filter(|(_, kind)| *kind == "server").count();
+            let arrived = |store: &Store| {
+                store.trace(trace_id).count() >= expected.chain.len()
+                    && transactions_of(store, trace_id).count() >= entries
+            };
+            // A verdict on what is missing says more than an error here.
+            self.receiver.wait_until(ARRIVAL_MAX, arrived).await;
+        }
+        self.receiver.read(|store| {
+            (store.trace(trace_id).cloned().collect(), transactions_of(store, trace_id).cloned().collect())
+        })
+    }
+
+    /// Waits until Envoy has nothing queued any more, and sums up. `shown` is what belongs to the
+    /// traces of all scenarios.
+    ///
+    /// # Errors
+    /// Envoy's admin does not answer.
+    pub async fn totals(&self, shown: Counts) -> Result<Totals> {
+        let quiet = |stats: &Stats| {
+            let received = self.receiver.read(counts);
+            [("spans", received.spans), ("transactions", received.transactions)].into_iter().all(
+                |(records, received)| {
+                    let accounting = stats.accounting(records);
+                    accounting.queued == 0 && accounting.balances() && accounting.exported == received
+                },
+            )
+        };
+        let stats = self.envoy.stats_when(ARRIVAL_MAX, quiet).await?;
+        Ok(self.receiver.read(|store| Totals { stats, shown, received: counts(store), complaints: complaints(store) }))
+    }
+
+    /// Ends everything, Envoy first.
+    ///
+    /// # Errors
+    /// Envoy cannot be waited for.
+    pub async fn stop(self) -> Result<()> {
+        self.envoy.stop().await
+    }
+}
+
+/// All scenarios as of now.
+///
+/// # Errors
+/// The clock stands before 1970.
+pub fn scenarios() -> Result<Vec<Scenario>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    Ok(scenario::all(u64::try_from(now.as_millis())?))
+}
+
+fn start_services(ports: &mut Ports, sightings: &Sightings) -> Result<Vec<Service>> {
+    let ask = |via, host, path| Next { via: ports.address(via), host, path };
+    let programs = [
+        ("storefront", ports::STOREFRONT, Work::Ask(ask(ports::STOREFRONT_OUTBOUND, "cart", "cart"))),
+        ("cart", ports::CART, Work::Ask(ask(ports::CART_OUTBOUND, "payments", "payments"))),
+        ("payments", ports::PAYMENTS, Work::AskUnlessDeclined(ask(ports::PAYMENTS_OUTBOUND, "bank.example", "charge"))),
+        ("bank", ports::BANK, Work::Answer { after: BANK_TAKES }),
+    ];
+    let start = |(name, place, work)| Ok(Service::start(name, ports.listen(place)?, work, sightings));
+    programs.into_iter().map(start).collect()
+}
+
+fn render_config(ports: &Ports, module: &Path) -> Result<String> {
+    let module = module.to_str().context("the module's path is no text")?;
+    template::render(ENVOY_YAML, |name| match name {
+        "WASM" => Some(module.to_owned()),
+        _ => {
+            let place = ports::PLACES.into_iter().find(|place| Some(place.name) == name.strip_prefix("PORT_"))?;
+            Some(ports.address(place).port().to_string())
+        }
+    })
+}
+
+fn counts(store: &Store) -> Counts {
+    Counts { spans: store.spans().count() as u64, transactions: store.transactions().count() as u64 }
+}
+
+fn trace_id(sightings: &[Sighting]) -> Option<String> {
+    Some(sightings.first()?.headers.traceparent()?.trace_id)
+}
+
+fn transactions_of<'a>(store: &'a Store, trace_id: &'a str) -> impl Iterator<Item = &'a Transaction> {
+    store.transactions().filter(move |transaction| transaction.text("traceId") == trace_id)
+}
+
+fn complaints(store: &Store) -> Vec<String> {
+    let refused = store.posts().filter(|post| !post.status.is_success());
+    let refused = refused.map(|post| format!("a post to the {:?} API was answered {}", post.api, post.status));
+    let faulty = store.integration_errors().map(|error| format!("a payload is faulty: {}", error.message));
+    refused.chain(faulty).collect()
+}
