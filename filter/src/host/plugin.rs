@@ -42,27 +42,57 @@ pub(super) enum Root {
 
 impl Root {
     /// Reads the configuration; false refuses it.
-    pub(super) fn configure(&mut self, length: usize) -> bool {
+    pub(super) fn configure(&mut self, length: usize, random: &mut RandomPool) -> bool {
         let bytes = calls::buffer(Buffer::PluginConfiguration, length);
+        if let Self::Active(plugin) = self {
+            if plugin.configuration == bytes {
+                return true;
+            }
+            plugin.done(random);
+            plugin.abandon();
+        }
         match config::parse(&bytes, &|name| std::env::var(name).ok()) {
             Ok(config) => {
-                *self = Self::Active(Box::new(Plugin::new(config)));
+                *self = Self::Active(Box::new(Plugin::new(bytes, config)));
+                statistics::set_config_invalid(false);
                 true
             }
             Err(faults) => {
                 for line in faults.to_string().lines() {
                     calls::log(LogLevel::Critical, &["newrelic: ", line].concat());
                 }
-                statistics::set_config_invalid(true);
-                std::env::var(INVALID_CONFIG).is_ok_and(|value| value == PASS_THROUGH)
+                *self = Self::Idle;
+                passes_over()
             }
         }
     }
 }
 
+/// Whether the operator wants a wrong configuration passed over, and then says so in a statistic.
+fn passes_over() -> bool {
+    let passes_over = std::env::var(INVALID_CONFIG).is_ok_and(|value| value == PASS_THROUGH);
+    if passes_over {
+        statistics::set_config_invalid(true);
+    }
+    passes_over
+}
+
+/// Where a plugin instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Requests come in.
+    Working,
+    /// The host shall end the instance, and waits for its last flush.
+    Flushing,
+    /// The last flush is over.
+    Ended,
+}
+
 /// A plugin instance at work.
 #[derive(Debug)]
 pub(super) struct Plugin {
+    /// What the operator wrote, to tell a new configuration from the same one.
+    configuration: Vec<u8>,
     tracer: Tracer,
     /// What tells plugin instances apart that shall not share sampling targets and budgets.
     identity: Vec<u8>,
@@ -75,11 +105,11 @@ pub(super) struct Plugin {
     cat_callees: Callees,
     pub(super) stats: Stats,
     statistics: statistics::Statistics,
-    is_closing: bool,
+    phase: Phase,
 }
 
 impl Plugin {
-    fn new(config: Config) -> Self {
+    fn new(configuration: Vec<u8>, config: Config) -> Self {
         for warning in &config.warnings {
             calls::log(LogLevel::Warn, &["newrelic: ", warning].concat());
         }
@@ -98,6 +128,7 @@ impl Plugin {
         }
         calls::set_tick_period(tick_ms(&config));
         Self {
+            configuration,
             samplers: Samplers::new(&config.distributed_tracing.sampler, &identity, infinite_tracing),
             role: identity::role_of_node(config.role),
             tracer: Tracer::new(config, records, &common.service_name),
@@ -108,7 +139,7 @@ impl Plugin {
             cat_callees: Callees::default(),
             stats,
             statistics: statistics::Statistics::define(),
-            is_closing: false,
+            phase: Phase::Working,
         }
     }
 
@@ -230,11 +261,21 @@ impl Plugin {
     }
 
     /// Time to publish and to export.
-    pub(super) fn tick(&mut self, random: &mut RandomPool) {
+    pub(super) fn tick(&mut self, context: u32, random: &mut RandomPool) {
         let now_ns = calls::now_ns();
         shared::publish_samplers(&mut self.samplers, now_ns);
         self.export(now_ns, random);
         self.publish();
+        self.end_when_flushed(context);
+    }
+
+    /// Tells the host that the last flush is over, once it is.
+    fn end_when_flushed(&mut self, context: u32) {
+        if self.phase == Phase::Flushing && self.exporters.queued_records() == 0 {
+            self.phase = Phase::Ended;
+            self.publish();
+            calls::done(context);
+        }
     }
 
     fn publish(&mut self) {
@@ -248,7 +289,7 @@ impl Plugin {
             let granted = self.claim_budget(&request, now_ns);
             self.exporters.grant(&request, granted, now_ns, &mut self.stats);
         }
-        let posts = if self.is_closing { usize::MAX } else { POSTS_PER_TICK };
+        let posts = if self.phase == Phase::Flushing { usize::MAX } else { POSTS_PER_TICK };
         for _ in 0..posts {
             if !self.post_next(now_ns, random) {
                 break;
@@ -294,22 +335,22 @@ impl Plugin {
         let body = calls::buffer(Buffer::HttpCallResponse, body_length.min(ANSWER_BYTES_MAX));
         let response = Response::new(HeaderPairs::new(&headers), &body);
         self.exporters.answered(call, &response, now_ns, &mut self.stats);
-        if self.is_closing {
+        if self.phase == Phase::Flushing {
             self.export(now_ns, random);
-            if self.exporters.queued_records() == 0 {
-                self.publish();
-                calls::done(context);
-            }
+            self.end_when_flushed(context);
         }
     }
 
     /// The plugin shall end: a last flush. False asks the host to wait for the answers.
     pub(super) fn done(&mut self, random: &mut RandomPool) -> bool {
-        self.is_closing = true;
+        self.phase = Phase::Flushing;
         self.exporters.close();
         self.export(calls::now_ns(), random);
         self.publish();
-        self.exporters.queued_records() == 0
+        if self.exporters.queued_records() == 0 {
+            self.phase = Phase::Ended;
+        }
+        self.phase == Phase::Ended
     }
 
     /// The plugin is gone: what has no answer yet is counted as dropped.

@@ -20,7 +20,6 @@ impl Statistics {
     pub(super) fn define() -> Self {
         let counter = |counter: &Counter| calls::define_metric(MetricType::Counter, counter.name());
         let gauge = |gauge: &Gauge| calls::define_metric(MetricType::Gauge, gauge.name());
-        set_config_invalid(false);
         Self { counters: Counter::ALL.iter().map(counter).collect(), gauges: Gauge::ALL.iter().map(gauge).collect() }
     }
 

@@ -15,7 +15,6 @@ const KEPT_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Stream {
     root: u32,
-    created_ns: u64,
     state: State,
 }
 
@@ -30,8 +29,8 @@ enum State {
 }
 
 impl Stream {
-    pub(super) fn new(root: u32, created_ns: u64) -> Self {
-        Self { root, created_ns, state: State::Created }
+    pub(super) fn new(root: u32) -> Self {
+        Self { root, state: State::Created }
     }
 
     pub(super) fn root(&self) -> u32 {
@@ -43,9 +42,10 @@ impl Stream {
         if !matches!(self.state, State::Created) {
             return;
         }
-        let times = Times { created_ns: self.created_ns, now_ns: calls::now_ns() };
+        let now_ns = calls::now_ns();
+        let start_ns = if plugin.is_cat() { request_start_ns(now_ns) } else { now_ns };
         let buffer = calls::header_map(Map::Request);
-        self.state = match plugin.open(&buffer, times, random) {
+        self.state = match plugin.open(&buffer, Times { start_ns, now_ns }, random) {
             None => State::Closed,
             Some((mut open, edits)) => {
                 plugin.edit_request(&edits);
@@ -92,7 +92,8 @@ impl Stream {
         if RequestHeaders::new(&buffer).method.is_empty() {
             return None;
         }
-        let times = Times { created_ns: self.created_ns, now_ns: self.created_ns };
+        let now_ns = calls::now_ns();
+        let times = Times { start_ns: request_start_ns(now_ns), now_ns };
         let (mut open, _) = plugin.open(&buffer, times, random)?;
         open.count_start(&mut plugin.stats);
         keep(&mut open, buffer, kept_bytes, plugin);
@@ -132,6 +133,12 @@ fn finish(open: OpenRequest, plugin: &mut Plugin) {
     }
 }
 
+/// When the request began, in front of all filters; `now_ns` when the host does not tell.
+fn request_start_ns(now_ns: u64) -> u64 {
+    let start = calls::number_property(b"request\0time").and_then(|start| u64::try_from(start).ok());
+    start.map_or(now_ns, |start| start.min(now_ns))
+}
+
 fn record(open: OpenRequest, plugin: &mut Plugin, exit: bool, grpc: bool) {
     let end_ns = calls::now_ns();
     let response = calls::header_map(Map::Response);
@@ -147,6 +154,7 @@ fn record(open: OpenRequest, plugin: &mut Plugin, exit: bool, grpc: bool) {
     let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
     let properties = plugin.custom_properties();
     let outcome = Outcome {
+        start_ns: open.has_entry_span().then(|| request_start_ns(end_ns)),
         status_code: answer.status,
         content_type: answer.content_type,
         content_length: answer.content_length,

@@ -68,19 +68,24 @@ impl Vm {
         if parent == 0 {
             self.roots.push((context, Root::default()));
         } else {
-            self.streams.insert(context, Stream::new(parent, calls::now_ns()));
+            self.streams.insert(context, Stream::new(parent));
         }
     }
 
     pub(super) fn configure(&mut self, context: u32, length: usize) -> bool {
         let root = self.roots.iter_mut().find(|(id, _)| *id == context);
-        root.is_some_and(|(_, root)| root.configure(length))
+        root.is_some_and(|(_, root)| root.configure(length, &mut self.random))
     }
 
-    pub(super) fn request_headers(&mut self, context: u32) {
+    /// Sees to it that the next request finds random bytes.
+    fn refill_random(&mut self) {
         if self.random.needs_refill() && calls::fill_random(self.random.buffer_mut()) {
             self.random.refilled();
         }
+    }
+
+    pub(super) fn request_headers(&mut self, context: u32) {
+        self.refill_random();
         let Some(stream) = self.streams.get_mut(&context) else { return };
         let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
         stream.begin(plugin, &mut self.random, &mut self.kept_bytes);
@@ -99,8 +104,9 @@ impl Vm {
     }
 
     pub(super) fn tick(&mut self, context: u32) {
+        self.refill_random();
         if let Some(plugin) = plugin_of(&mut self.roots, context) {
-            plugin.tick(&mut self.random);
+            plugin.tick(context, &mut self.random);
         }
     }
 

@@ -39,6 +39,8 @@ pub enum Needs {
 /// What became of a request. Texts are bytes of the host's, empty when it has none.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
+    /// When the request began, in front of all filters, Unix nanoseconds; `None` when the host was not asked.
+    pub start_ns: Option<u64>,
     /// Now, Unix nanoseconds.
     pub end_ns: u64,
     /// Status code of the answer; none when the client went before there was one.
@@ -77,6 +79,7 @@ impl Outcome<'_> {
     /// An outcome of which only the time and the status code are known.
     pub fn of_status(end_ns: u64, status_code: Option<u16>) -> Self {
         Self {
+            start_ns: None,
             end_ns,
             status_code,
             content_type: None,
@@ -178,12 +181,15 @@ impl OpenRequest {
         callers: &mut CallerMetrics,
         sink: &mut dyn Sink,
     ) -> Totals {
+        if let Some(start_ns) = outcome.start_ns {
+            self.times.start_ns = start_ns.min(self.times.now_ns);
+        }
         let cat = self.cat.take();
         let mut digits = itoa::Buffer::new();
         let grpc_status = outcome.grpc_status.filter(|_| self.is_recorded());
         let failure = entry_failure(tracer.config(), outcome.status_code, grpc_status, &mut digits);
         if let Some(slot) = self.caller {
-            callers.observe(slot, self.duration_ns(outcome), self.transport_ns, failure.is_some());
+            callers.observe(slot, self.duration_ns(outcome), self.transport_ns(), failure.is_some());
         }
         let cat_calls = cat.as_ref().map(|cat| self.cat_calls(cat, tracer, outcome)).unwrap_or_default();
         if !self.is_recorded() {
@@ -209,12 +215,23 @@ impl OpenRequest {
     }
 
     fn duration_ns(&self, outcome: &Outcome<'_>) -> u64 {
-        outcome.end_ns.saturating_sub(self.times.created_ns)
+        outcome.end_ns.saturating_sub(self.times.start_ns)
+    }
+
+    /// Nanoseconds from the caller's sending to our start; zero when the clocks disagree.
+    fn transport_ns(&self) -> Option<u64> {
+        let sent_ms = self.caller_sent_ms?;
+        // A caller's nonsense counts as now.
+        let sent_ns =
+            u64::try_from(sent_ms).ok().filter(|sent_ms| *sent_ms > 0).map(|sent_ms| sent_ms.saturating_mul(MILLI));
+        Some(sent_ns.map_or(0, |sent_ns| self.times.start_ns.saturating_sub(sent_ns)))
     }
 }
 
+/// gRPC itself, with any encoding of its messages; gRPC-Web keeps its status in the body, where nobody reads it.
 fn is_grpc(headers: &RequestHeaders<'_>) -> bool {
-    headers.content_type.is_some_and(|content_type| content_type.starts_with(b"application/grpc"))
+    let rest = headers.content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
+    matches!(rest, Some([] | [b'+' | b';', ..]))
 }
 
 /// Status codes from 400 on are errors unless ignored; so are gRPC statuses but OK and, as 404 of HTTP, NOT_FOUND.
@@ -380,7 +397,7 @@ impl<'a> Finished<'a> {
             parent: self.parent.and_then(|parent| parent.parent_id.as_ref()),
             name: &self.transaction_name,
             otlp_name: names::without_prefix(&self.transaction_name),
-            start_ns: open.times.created_ns,
+            start_ns: open.times.start_ns,
             duration_ns: open.duration_ns(self.outcome),
             priority: open.decision.priority,
             sampled: open.decision.sampled,
@@ -462,7 +479,7 @@ impl<'a> Finished<'a> {
         }
         sink.transaction(&TransactionRecord {
             name: &self.transaction_name,
-            start_ns: open.times.created_ns,
+            start_ns: open.times.start_ns,
             duration_ns: open.duration_ns(self.outcome),
             priority: open.decision.priority,
             origin: open.decision.origin,
@@ -492,7 +509,7 @@ impl<'a> Finished<'a> {
         add_length(attributes, &keys::REQUEST_CONTENT_LENGTH, headers.content_length);
         attributes.add_text(&keys::REQUEST_USER_AGENT, headers.user_agent);
         attributes.add_text(&keys::REQUEST_REFERER, Some(&self.referer));
-        let queued = queue_ns(headers.queue_start, headers.request_start, self.open.times.created_ns);
+        let queued = queue_ns(headers.queue_start, headers.request_start, self.open.times.start_ns);
         attributes.add_seconds(&keys::QUEUE_DURATION, queued);
     }
 
@@ -536,7 +553,7 @@ impl<'a> Finished<'a> {
         }
         let transport = Transport::of_scheme(self.headers.scheme);
         attributes.add(&keys::PARENT_TRANSPORT_TYPE, Value::Text(transport.as_str().as_bytes()));
-        attributes.add_seconds(&keys::PARENT_TRANSPORT_DURATION, self.open.transport_ns);
+        attributes.add_seconds(&keys::PARENT_TRANSPORT_DURATION, self.open.transport_ns());
     }
 
     fn add_call<'b>(&'b self, attributes: &mut Attributes<'b>, exit: &'b Exit) {
@@ -630,13 +647,59 @@ fn add_length<'a>(attributes: &mut Attributes<'a>, key: &'static Key, value: Opt
 
 /// A host property as the host encodes it: text as it is, a number as eight bytes, a truth value as one.
 ///
-/// The bytes do not tell their type, so bytes that are readable text are taken for text.
+/// The bytes do not tell their type, so bytes that are readable text are taken for text, and eight other bytes for a
+/// whole number unless it would be beyond 2^61: the host has none so large, while every usual double looks like one.
 fn property_value(bytes: &[u8]) -> Option<Value<'_>> {
+    const WHOLE_NUMBERS_END: u64 = 1 << 61;
     let is_text = |text: &str| !text.chars().any(char::is_control);
     match bytes {
         [] => None,
         [0 | 1] => Some(Value::Bool(bytes == [1])),
         _ if core::str::from_utf8(bytes).is_ok_and(is_text) => Some(Value::Text(bytes)),
-        _ => bytes.try_into().ok().map(|number| Value::Int(i64::from_le_bytes(number))),
+        _ => bytes.try_into().ok().map(i64::from_le_bytes).map(|number| {
+            if number.unsigned_abs() < WHOLE_NUMBERS_END {
+                Value::Int(number)
+            } else {
+                Value::Float(f64::from_bits(number.cast_unsigned()))
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_shows_its_type_by_its_bytes() {
+        for (bytes, expected) in [
+            (&b"10.0.0.1:80"[..], Some(Value::Text(b"10.0.0.1:80"))),
+            (b"", None),
+            (&[1], Some(Value::Bool(true))),
+            (&[0], Some(Value::Bool(false))),
+            (&42_i64.to_le_bytes(), Some(Value::Int(42))),
+            (&(-7_i64).to_le_bytes(), Some(Value::Int(-7))),
+            (&1_750_000_000_123_000_000_i64.to_le_bytes(), Some(Value::Int(1_750_000_000_123_000_000))),
+            (&0.5_f64.to_le_bytes(), Some(Value::Float(0.5))),
+            (&(-2.5_f64).to_le_bytes(), Some(Value::Float(-2.5))),
+            (&[0xff, 0xfe], None),
+        ] {
+            assert_eq!(property_value(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_grpc_itself_has_a_grpc_status() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            let pairs = [(&b"content-type"[..], content_type.as_bytes())];
+            let buffer = crate::headers::serialize_pairs(pairs.into_iter());
+            assert_eq!(is_grpc(&RequestHeaders::new(&buffer)), expected, "{content_type}");
+        }
     }
 }

@@ -67,8 +67,9 @@ pub struct Records {
 /// The request's times, Unix nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// When the stream began, in front of all filters.
-    pub created_ns: u64,
+    /// When the request began, in front of all filters, as far as that is known yet: the host is asked for it only
+    /// when something is recorded.
+    pub start_ns: u64,
     /// When its headers reached this filter.
     pub now_ns: u64,
 }
@@ -119,7 +120,8 @@ pub struct OpenRequest {
     decision: Decision,
     times: Times,
     caller: Option<CallerSlot>,
-    transport_ns: Option<u64>,
+    /// When the caller wrote its headers, Unix milliseconds.
+    caller_sent_ms: Option<i64>,
     cat: Option<CatRequest>,
     records_spans: bool,
     records_transaction: bool,
@@ -257,8 +259,8 @@ impl Opening<'_> {
         }
         let is_distributed = tracer.is_distributed();
         let has_entry = self.entry_id.is_some();
-        let (caller, transport_ns) =
-            if is_distributed && has_entry { self.caller(headers, times, callers) } else { (None, None) };
+        let caller = (is_distributed && has_entry).then(|| self.caller(headers, callers));
+        let caller_sent_ms = parent_of(&self.inbound).and_then(|parent| Some(parent.caller.as_ref()?.timestamp_ms));
         let takes_spans = tracer.records.all_spans || (tracer.records.sampled_spans && decision.sampled);
         let open = OpenRequest {
             role: self.role,
@@ -270,7 +272,7 @@ impl Opening<'_> {
             decision,
             times,
             caller,
-            transport_ns,
+            caller_sent_ms,
             cat,
             records_spans: is_distributed && tracer.config.span_events.enabled && takes_spans,
             records_transaction: has_entry && tracer.config.transaction_events.enabled && tracer.records.transactions,
@@ -326,35 +328,27 @@ impl Opening<'_> {
             Some(Guid::Sent(_)) | None => None,
         };
         let name = finish::transaction_name(&tracer.config, route, headers);
-        Some(CatRequest::new(self.role, guid, self.trusts_caller, headers, name, times.created_ns, settings))
+        Some(CatRequest::new(self.role, guid, self.trusts_caller, headers, name, times.start_ns, settings))
     }
 
-    /// Whose statistics the request counts in, and how long it travelled.
-    fn caller(
-        &self,
-        headers: &RequestHeaders<'_>,
-        times: Times,
-        callers: &mut CallerMetrics,
-    ) -> (Option<CallerSlot>, Option<u64>) {
-        let Some(parent) = parent_of(&self.inbound) else {
-            return (Some(callers.slot(None, Transport::Unknown)), None);
-        };
-        let caller = parent.caller.as_ref();
-        let slot = callers.slot(caller, Transport::of_scheme(headers.scheme));
-        (Some(slot), caller.map(|caller| transport_ns(caller.timestamp_ms, times.created_ns)))
+    /// Whose statistics the request counts in.
+    fn caller(&self, headers: &RequestHeaders<'_>, callers: &mut CallerMetrics) -> CallerSlot {
+        match parent_of(&self.inbound) {
+            None => callers.slot(None, Transport::Unknown),
+            Some(parent) => callers.slot(parent.caller.as_ref(), Transport::of_scheme(headers.scheme)),
+        }
     }
-}
-
-/// Nanoseconds from the caller's sending to our start; zero when the clocks disagree.
-fn transport_ns(sent_ms: i64, start_ns: u64) -> u64 {
-    let sent_ns = u64::try_from(sent_ms).unwrap_or(0).saturating_mul(MILLI);
-    if sent_ms <= 0 { 0 } else { start_ns.saturating_sub(sent_ns) }
 }
 
 impl OpenRequest {
     /// Whether the request's headers are needed again at its end; they are then given to [`OpenRequest::keep`].
     pub fn is_recorded(&self) -> bool {
         self.records_spans || self.records_transaction
+    }
+
+    /// Whether the request has an entry span, which begins with the request itself.
+    pub fn has_entry_span(&self) -> bool {
+        self.entry_id.is_some()
     }
 
     /// Keeps the serialized request headers until the request ends.
@@ -364,7 +358,7 @@ impl OpenRequest {
 
     /// The answer's headers are there: the changes of them that Cross Application Tracing asks for.
     pub fn answer(&mut self, tracer: &Tracer, headers: HeaderPairs<'_>, now_ns: u64) -> Vec<HeaderEdit> {
-        let response_time_ns = now_ns.saturating_sub(self.times.created_ns);
+        let response_time_ns = now_ns.saturating_sub(self.times.start_ns);
         match (&mut self.cat, &tracer.cat) {
             (Some(request), Some(settings)) => request.answer_edits(settings, headers, response_time_ns),
             _ => Vec::new(),
