@@ -30,6 +30,8 @@ macro_rules! counters {
 counters! {
     /// `traceparent` was valid.
     W3cAccepted = "newrelic.Supportability/TraceContext/Accept/Success";
+    /// W3C headers could not be accepted for another reason. There is none here; dashboards made for agents ask for it.
+    W3cAcceptException = "newrelic.Supportability/TraceContext/Accept/Exception";
     /// `traceparent` was there, but invalid.
     TraceparentInvalid = "newrelic.Supportability/TraceContext/TraceParent/Parse/Exception";
     /// `tracestate` broke its grammar.
@@ -44,6 +46,8 @@ counters! {
     W3cCreateException = "newrelic.Supportability/TraceContext/Create/Exception";
     /// A `newrelic` header was accepted.
     PayloadAccepted = "newrelic.Supportability/DistributedTrace/AcceptPayload/Success";
+    /// A `newrelic` header could not be accepted for another reason; as [`Counter::W3cAcceptException`].
+    PayloadException = "newrelic.Supportability/DistributedTrace/AcceptPayload/Exception";
     /// A `newrelic` header could not be read.
     PayloadParseException = "newrelic.Supportability/DistributedTrace/AcceptPayload/ParseException";
     /// A `newrelic` header was empty or `null`.

@@ -44,6 +44,11 @@ impl Root {
     /// Reads the configuration; false refuses it.
     pub(super) fn configure(&mut self, length: usize, random: &mut RandomPool) -> bool {
         let bytes = calls::buffer(Buffer::PluginConfiguration, length);
+        if bytes.len() < length {
+            // To go on would mean to run with the defaults instead of what the operator wrote.
+            calls::log(LogLevel::Critical, "newrelic: the host does not hand over the configuration");
+            return passes_over();
+        }
         if let Self::Active(plugin) = self {
             if plugin.configuration == bytes {
                 return true;
@@ -150,9 +155,6 @@ impl Plugin {
         times: Times,
         random: &mut RandomPool,
     ) -> Option<(OpenRequest, Vec<HeaderEdit>)> {
-        if !self.tracer.is_active() {
-            return None;
-        }
         let role = *self.role.get_or_insert_with(identity::role_of_listener);
         let headers = RequestHeaders::new(buffer);
         let opening = self.tracer.open(role, &headers, random, &mut self.stats)?;
@@ -175,6 +177,11 @@ impl Plugin {
         decision
     }
 
+    /// Whether there is anything to do for a request.
+    pub(super) fn is_active(&self) -> bool {
+        self.tracer.is_active()
+    }
+
     /// Whether Cross Application Tracing is in force.
     pub(super) fn is_cat(&self) -> bool {
         self.tracer.is_cat()
@@ -185,18 +192,24 @@ impl Plugin {
         open.answer(&self.tracer, headers, calls::now_ns())
     }
 
-    /// Changes the request's tracing headers, and counts what was written.
+    /// Changes the request's tracing headers, and counts what was written: each format once.
     pub(super) fn edit_request(&mut self, edits: &[HeaderEdit]) {
+        let (mut w3c, mut newrelic) = (None, None);
         for edit in edits {
             let is_done = calls::edit_header(Map::Request, edit);
-            let counter = match (edit, is_done) {
-                (HeaderEdit::Set("traceparent", _), true) => Counter::W3cCreated,
-                (HeaderEdit::Set("traceparent" | "tracestate", _), false) => Counter::W3cCreateException,
-                (HeaderEdit::Set("newrelic", _), true) => Counter::PayloadCreated,
-                (HeaderEdit::Set("newrelic", _), false) => Counter::PayloadCreateException,
-                _ => continue,
-            };
-            self.stats.count(counter);
+            match edit {
+                HeaderEdit::Set("traceparent" | "tracestate", _) => w3c = Some(is_done && w3c != Some(false)),
+                HeaderEdit::Set("newrelic", _) => newrelic = Some(is_done),
+                HeaderEdit::Set(..) | HeaderEdit::Remove(_) => {}
+            }
+        }
+        self.count_created(w3c, Counter::W3cCreated, Counter::W3cCreateException);
+        self.count_created(newrelic, Counter::PayloadCreated, Counter::PayloadCreateException);
+    }
+
+    fn count_created(&mut self, created: Option<bool>, success: Counter, exception: Counter) {
+        if let Some(created) = created {
+            self.stats.count(if created { success } else { exception });
         }
     }
 

@@ -42,6 +42,10 @@ impl Stream {
         if !matches!(self.state, State::Created) {
             return;
         }
+        if !plugin.is_active() {
+            self.state = State::Closed;
+            return;
+        }
         let now_ns = calls::now_ns();
         let start_ns = if plugin.is_cat() { request_start_ns(now_ns) } else { now_ns };
         let buffer = calls::header_map(Map::Request);
@@ -88,6 +92,9 @@ impl Stream {
     /// A request that an earlier filter or the codec answered: it never reached this filter. Without header lines
     /// there is nothing to tell of it.
     fn late(&self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) -> Option<OpenRequest> {
+        if !plugin.is_active() {
+            return None;
+        }
         let buffer = calls::header_map(Map::Request);
         if RequestHeaders::new(&buffer).method.is_empty() {
             return None;

@@ -98,6 +98,8 @@ impl Vm {
     }
 
     pub(super) fn log(&mut self, context: u32) {
+        // A request that never reached this filter draws its ids only now.
+        self.refill_random();
         let Some(stream) = self.streams.get_mut(&context) else { return };
         let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
         stream.end(plugin, &mut self.random, &mut self.kept_bytes);

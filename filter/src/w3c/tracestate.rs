@@ -80,9 +80,9 @@ pub fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>, own_key: Option<&[u8]>) 
             continue;
         }
         count += 1;
+        state.malformed |= count > MEMBERS_MAX;
         state.add(member, own_key);
     }
-    state.malformed |= count > MEMBERS_MAX;
     if state.malformed {
         state.foreign = Members::EMPTY;
     }
@@ -91,6 +91,10 @@ pub fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>, own_key: Option<&[u8]>) 
 
 impl<'a> Tracestate<'a> {
     fn add(&mut self, member: &'a [u8], own_key: Option<&[u8]>) {
+        if self.malformed && !own_key.is_some_and(|own_key| member.starts_with(own_key)) {
+            // No foreign member counts any more: a long list shall cost no more than to look for our own.
+            return;
+        }
         let key = key_of(member);
         let value = member.get(key.len() + 1..).filter(|value| is_value(value));
         if own_key == Some(key) {
