@@ -1,7 +1,8 @@
 //! From finished records to receivers: encode each record once, collect, post in batches, and account for all of it.
 //!
 //! Nothing here calls the host. The host offers records as requests end ([`Exporters::offer_span`],
-//! [`Exporters::offer_transaction`]), and on every tick of the root context, and after every answer:
+//! [`Exporters::offer_transaction`]), each after it has answered [`Exporters::log_budget_request`]; and on every tick of
+//! the root context, and after every answer:
 //!
 //! 1. [`Exporters::budget_request`] until it gives `None`; each is answered with [`Exporters::grant`].
 //! 2. [`Exporters::next_request`] until it gives `None`, or until the worker should serve requests again; each is
@@ -169,7 +170,7 @@ impl Exporters {
         }
         Self {
             app_name: common.service_name.clone(),
-            log: LogExporter::new(config, now_ns),
+            log: LogExporter::new(config),
             deliveries,
             lines: Lines::default(),
             gzip: None,
@@ -219,15 +220,19 @@ impl Exporters {
     /// Begins the flush of an exporter whose time has come. Answer each with [`Exporters::grant`]; `None` when
     /// there is no more to ask.
     pub fn budget_request(&mut self, now_ns: u64) -> Option<BudgetRequest> {
-        let asked = self.deliveries.iter_mut().find_map(|delivery| delivery.budget_request(now_ns));
-        asked.or_else(|| self.log.as_mut()?.budget_request(now_ns))
+        self.deliveries.iter_mut().find_map(|delivery| delivery.budget_request(now_ns))
+    }
+
+    /// What the log needs of the budget before a record of this kind is offered. Answer with [`Exporters::grant`].
+    pub fn log_budget_request(&self, kind: Kind, now_ns: u64) -> Option<BudgetRequest> {
+        self.log.as_ref()?.budget_request(kind, now_ns)
     }
 
     /// What the budget gave: at most so many of the records may be sent. `None` when the host keeps no shared data;
     /// the limit then holds in each worker by itself.
     pub fn grant(&mut self, request: &BudgetRequest, granted: Option<u32>, now_ns: u64, stats: &mut Stats) {
         if let Some(log) = self.log.as_mut().filter(|_| request.exporter == Destination::Log) {
-            return log.grant(request.kind, granted, now_ns);
+            return log.grant(request, granted, now_ns);
         }
         let (delivery, mut out) = self.delivery(request.exporter, stats);
         if let Some(delivery) = delivery {
@@ -282,8 +287,7 @@ impl Exporters {
 
     /// When the next step is due, Unix nanoseconds; `None` while nothing waits.
     pub fn next_wakeup_ns(&self) -> Option<u64> {
-        let log = self.log.as_ref().and_then(LogExporter::next_wakeup_ns);
-        self.deliveries.iter().filter_map(Delivery::next_wakeup_ns).chain(log).min()
+        self.deliveries.iter().filter_map(Delivery::next_wakeup_ns).min()
     }
 
     /// Records that wait or are in flight, over all exporters.

@@ -6,6 +6,7 @@ use super::stream::RouteNames;
 use super::{calls, identity, shared, statistics};
 use crate::caller_metrics::{CALLERS_MAX, CallerMetrics, PUBLISH_AT};
 use crate::config::{self, Config, CustomValue, LogLevel, Role};
+use crate::export::ledger::Kind;
 use crate::export::response::Response;
 use crate::export::{BudgetRequest, Exporters, Refusal, RequestToken, budget};
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, serialize_pairs};
@@ -58,7 +59,10 @@ impl Root {
         }
         match config::parse(&bytes, &|name| std::env::var(name).ok()) {
             Ok(config) => {
-                *self = Self::Active(Box::new(Plugin::new(bytes, config)));
+                let mut plugin = Plugin::new(bytes, config);
+                // The first instance is Envoy's check of the configuration, which never ticks.
+                plugin.publish();
+                *self = Self::Active(Box::new(plugin));
                 statistics::set_config_invalid(false);
                 true
             }
@@ -115,7 +119,9 @@ pub(super) struct Plugin {
 
 impl Plugin {
     fn new(configuration: Vec<u8>, config: Config) -> Self {
-        for warning in &config.warnings {
+        // Every worker has an instance of its own; the operator wants to read a warning once.
+        let is_first = shared::is_first(&configuration);
+        for warning in config.warnings.iter().filter(|_| is_first) {
             calls::log(LogLevel::Warn, &["newrelic: ", warning].concat());
         }
         let common = identity::common(config.app_name.as_deref());
@@ -128,7 +134,7 @@ impl Plugin {
         let identity = sharing_identity(&config, &common.service_name);
         let infinite_tracing = config.infinite_tracing.is_some();
         let mut stats = Stats::default();
-        if config.distributed_tracing.enabled {
+        if config.distributed_tracing.enabled && is_first {
             usage::metric_names(&config.distributed_tracing.sampler).iter().for_each(|name| stats.add_named(name, 1));
         }
         calls::set_tick_period(tick_ms(&config));
@@ -187,6 +193,13 @@ impl Plugin {
         self.tracer.is_cat()
     }
 
+    /// Sends the request on with the headers of Cross Application Tracing.
+    pub(super) fn forward(&self, open: &mut OpenRequest) {
+        for edit in open.forward(&self.tracer) {
+            calls::edit_header(Map::Request, &edit);
+        }
+    }
+
     /// The changes of an answer's headers that Cross Application Tracing asks for.
     pub(super) fn answer(&self, open: &mut OpenRequest, headers: HeaderPairs<'_>) -> Vec<HeaderEdit> {
         open.answer(&self.tracer, headers, calls::now_ns())
@@ -237,7 +250,12 @@ impl Plugin {
     /// Ends a request.
     pub(super) fn finish(&mut self, open: OpenRequest, outcome: &Outcome<'_>) {
         let granularity = open.granularity();
-        let mut recorder = Recorder { exporters: &mut self.exporters, stats: &mut self.stats };
+        let mut recorder = Recorder {
+            exporters: &mut self.exporters,
+            stats: &mut self.stats,
+            identity: &self.identity,
+            now_ns: outcome.end_ns,
+        };
         let totals = open.finish(&self.tracer, outcome, &mut self.callers, &mut recorder);
         if let (Granularity::Partial(partial_type), 1..) = (granularity, totals.spans) {
             let names = span_metrics(partial_type);
@@ -299,7 +317,7 @@ impl Plugin {
     /// Flushes what is due.
     fn export(&mut self, now_ns: u64, random: &mut RandomPool) {
         while let Some(request) = self.exporters.budget_request(now_ns) {
-            let granted = self.claim_budget(&request, now_ns);
+            let granted = claim_budget(&self.identity, &request, now_ns);
             self.exporters.grant(&request, granted, now_ns, &mut self.stats);
         }
         let posts = if self.phase == Phase::Flushing { usize::MAX } else { POSTS_PER_TICK };
@@ -311,17 +329,6 @@ impl Plugin {
         for line in self.exporters.take_lines() {
             calls::log(line.level, &["newrelic: ", &line.text].concat());
         }
-    }
-
-    fn claim_budget(&self, request: &BudgetRequest, now_ns: u64) -> Option<u32> {
-        let key = budget::key(&self.identity, request.exporter.as_str(), request.kind.noun(2), request.per_minute);
-        shared::update(key.as_bytes(), |stored| {
-            let grant = budget::claim(stored, now_ns, request.per_minute, request.records);
-            match grant.state {
-                Some(state) => Change::Store(state, grant.granted),
-                None => Change::Keep(grant.granted),
-            }
-        })
     }
 
     /// Posts the next batch; false when there is none.
@@ -397,20 +404,48 @@ fn sharing_identity(config: &Config, service_name: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// How much of the minute's budget of the process an exporter gets; `None` when the host keeps no shared data.
+fn claim_budget(identity: &[u8], request: &BudgetRequest, now_ns: u64) -> Option<u32> {
+    let key = budget::key(identity, request.exporter.as_str(), request.kind.noun(2), request.per_minute);
+    shared::update(key.as_bytes(), |stored| {
+        let grant = budget::claim(stored, now_ns, request.per_minute, request.records);
+        match grant.state {
+            Some(state) => Change::Store(state, grant.granted),
+            None => Change::Keep(grant.granted),
+        }
+    })
+}
+
 /// Passes a request's records to the exporters.
 struct Recorder<'a> {
     exporters: &'a mut Exporters,
     stats: &'a mut Stats,
+    identity: &'a [u8],
+    now_ns: u64,
+}
+
+impl Recorder<'_> {
+    /// Lines of the log are written at once, so that their budget has to be claimed before.
+    fn claim_for_log(&mut self, kind: Kind) {
+        if let Some(request) = self.exporters.log_budget_request(kind, self.now_ns) {
+            let granted = claim_budget(self.identity, &request, self.now_ns);
+            self.exporters.grant(&request, granted, self.now_ns, self.stats);
+        }
+    }
 }
 
 impl Sink for Recorder<'_> {
     fn span(&mut self, record: &SpanRecord<'_>) {
+        if record.sampled {
+            self.claim_for_log(Kind::Spans);
+        }
         if let Some(line) = self.exporters.offer_span(record, self.stats) {
             calls::log_bytes(line.level, line.text);
         }
     }
 
     fn transaction(&mut self, record: &TransactionRecord<'_>) {
+        self.claim_for_log(Kind::Transactions);
         if let Some(line) = self.exporters.offer_transaction(record, self.stats) {
             calls::log_bytes(line.level, line.text);
         }

@@ -5,7 +5,7 @@ use super::calls::{self, SharedValue};
 use crate::caller_metrics::{Admission, admit};
 use crate::newrelic::cat::NameList;
 use crate::random::RandomPool;
-use crate::sampler::shared::CAS_OF_ABSENT;
+use crate::sampler::shared::{CAS_OF_ABSENT, SharedKey};
 use crate::sampler::{Claim, ClaimStep, Decision, Samplers, Verdict};
 
 /// How often something that can wait for the next tick is stored again after others were faster.
@@ -77,6 +77,16 @@ pub(super) fn list_name(key: &[u8], name: &str, names_max: usize) -> bool {
         Admission::Store(list) => Change::Store(list, true),
     });
     listed.unwrap_or(false)
+}
+
+/// Whether no other instance of the process has asked with the same configuration; true when the host cannot tell.
+pub(super) fn is_first(configuration: &[u8]) -> bool {
+    let key = SharedKey::new(b"newrelic-config.", &[configuration]);
+    let is_first = update(key.as_bytes(), |seen| match seen {
+        Some(_) => Change::Keep(false),
+        None => Change::Store(vec![1], true),
+    });
+    is_first.unwrap_or(true)
 }
 
 /// What becomes of a value of the process.

@@ -53,6 +53,7 @@ impl Stream {
             None => State::Closed,
             Some((mut open, edits)) => {
                 plugin.edit_request(&edits);
+                plugin.forward(&mut open);
                 plugin.decorate(&open);
                 open.count_start(&mut plugin.stats);
                 keep(&mut open, buffer, kept_bytes, plugin);

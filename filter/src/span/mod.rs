@@ -252,11 +252,8 @@ impl Opening<'_> {
         times: Times,
         callers: &mut CallerMetrics,
     ) -> (OpenRequest, Vec<HeaderEdit>) {
-        let mut edits = self.edits(tracer, &decision, headers, times.now_ns / MILLI);
-        let mut cat = self.cat(tracer, headers, route, times);
-        if let (Some(request), Some(settings)) = (&mut cat, &tracer.cat) {
-            edits.extend(request.request_edits(settings));
-        }
+        let edits = self.edits(tracer, &decision, headers, times.now_ns / MILLI);
+        let cat = self.cat(tracer, headers, route, times);
         let is_distributed = tracer.is_distributed();
         let has_entry = self.entry_id.is_some();
         let caller = (is_distributed && has_entry).then(|| self.caller(headers, callers));
@@ -354,6 +351,15 @@ impl OpenRequest {
     /// Keeps the serialized request headers until the request ends.
     pub fn keep(&mut self, headers: Vec<u8>) {
         self.headers = headers;
+    }
+
+    /// The request goes on: the changes of its headers that Cross Application Tracing asks for. What is written here
+    /// counts as sent.
+    pub fn forward(&mut self, tracer: &Tracer) -> Vec<HeaderEdit> {
+        match (&mut self.cat, &tracer.cat) {
+            (Some(request), Some(settings)) => request.request_edits(settings),
+            _ => Vec::new(),
+        }
     }
 
     /// The answer's headers are there: the changes of them that Cross Application Tracing asks for.

@@ -5,6 +5,7 @@ use newrelic_tracing::config::{
     RoleSetting, SamplerKind, SamplerSections, SamplerSettings, Secret, SpanEvents, SpanLimit, StatusCodes,
     TransactionEvents, TrustInbound,
 };
+use newrelic_tracing::export::ledger::Kind;
 use newrelic_tracing::export::common::Common;
 use newrelic_tracing::export::response::Response;
 use newrelic_tracing::export::{BudgetRequest, Destination, Exporters, Refusal};
@@ -195,6 +196,9 @@ impl Worker {
             trace_state: b"",
             attributes: &attributes,
         };
+        if span.sampled {
+            self.claim_for_log(Kind::Spans);
+        }
         let line = self.exporters.offer_span(&record, &mut self.stats);
         let line = line.map(|line| String::from_utf8(line.text.to_vec()).unwrap());
         self.log.extend(line);
@@ -214,11 +218,20 @@ impl Worker {
             origin: Origin::Local,
             attributes: &attributes,
         };
+        self.claim_for_log(Kind::Transactions);
         let line = self.exporters.offer_transaction(&record, &mut self.stats);
         let line = line.map(|line| String::from_utf8(line.text.to_vec()).unwrap());
         self.log.extend(line);
         self.check();
         String::from_utf8(id.to_vec()).unwrap()
+    }
+
+    /// What the host does before it offers a record.
+    fn claim_for_log(&mut self, kind: Kind) {
+        if let Some(request) = self.exporters.log_budget_request(kind, self.now) {
+            let granted = (self.budget)(&request);
+            self.exporters.grant(&request, granted, self.now, &mut self.stats);
+        }
     }
 
     /// What the host does on a tick: flushes, and makes every call there is.
