@@ -91,6 +91,11 @@ impl Response {
         self.headers.iter().find(|(line, _)| line == name).map(|(_, value)| value.as_slice())
     }
 
+    /// Values of every line of that name, given in lower case.
+    pub fn lines(&self, name: &str) -> Vec<Vec<u8>> {
+        self.headers.iter().filter(|(line, _)| line == name).map(|(_, value)| value.clone()).collect()
+    }
+
     /// The body as text; bytes that are no text are replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()

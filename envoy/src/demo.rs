@@ -6,14 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::cat::wire::ENCODING_KEY;
 use crate::client;
+use crate::mode::Mode;
 use crate::ports::{self, Place, Ports};
 use crate::process::{EnvoyProcess, Launch};
 use crate::receiver::{Receiver, SpanRecord, Store, Transaction};
-use crate::scenario::{self, Scenario};
-use crate::services::{Next, Service, Sighting, Sightings, Work};
+use crate::scenario::{self, Expected, Scenario};
+use crate::services::{Next, Service, Sightings, Work};
 use crate::stats::Stats;
 use crate::template;
+use crate::tracing_headers::X_NEWRELIC_APP_DATA;
 use crate::verdict::{Counts, Evidence, Totals};
 
 /// The configuration of the demo's Envoy, with placeholders.
@@ -44,16 +47,16 @@ impl Demo {
     ///
     /// # Errors
     /// Something does not start; the message says what.
-    pub async fn start(mut ports: Ports, envoy: &Path, module: &Path, dir: &Path) -> Result<Self> {
+    pub async fn start(mode: Mode, mut ports: Ports, envoy: &Path, module: &Path, dir: &Path) -> Result<Self> {
         let sightings = Sightings::default();
         let receiver = Receiver::start(ports.listen(ports::RECEIVER)?, LICENSE_KEY)?;
         let services = start_services(&mut ports, &sightings)?;
-        let config = render_config(&ports, module)?;
+        let config = render_config(mode, &ports, module)?;
         let envoy = EnvoyProcess::start(&Launch {
             binary: envoy,
             config: &config,
             dir,
-            env: &[("NEW_RELIC_LICENSE_KEY", LICENSE_KEY)],
+            env: &[("NEW_RELIC_LICENSE_KEY", LICENSE_KEY), ("NEW_RELIC_ENCODING_KEY", ENCODING_KEY)],
             concurrency: 1,
         })
         .await?;
@@ -81,48 +84,54 @@ impl Demo {
     ///
     /// # Errors
     /// Envoy does not answer.
-    pub async fn run(&self, scenario: Scenario) -> Result<Evidence> {
+    pub async fn run<T: Expected>(&self, scenario: Scenario<T>) -> Result<Evidence<T>> {
         self.sightings.take();
         let gateway = self.ports.address(ports::GATEWAY);
         let answer = client::send(gateway, &scenario.request).await?;
         let sightings = self.sightings.take();
-        let (spans, transactions) = self.collect(&scenario, trace_id(&sightings).as_deref()).await;
-        Ok(Evidence { scenario, status: answer.status, sightings, spans, transactions })
+        let id = sightings.first().and_then(|first| T::id(&first.headers));
+        let (spans, transactions) = self.collect(&scenario, id.as_deref()).await;
+        let app_data = answer.lines(X_NEWRELIC_APP_DATA);
+        Ok(Evidence { scenario, status: answer.status, app_data, sightings, spans, transactions })
     }
 
-    /// Waits for the records of a trace, and gives what there is of them in the end.
-    async fn collect(&self, scenario: &Scenario, trace_id: Option<&str>) -> (Vec<SpanRecord>, Vec<Transaction>) {
-        let Some(trace_id) = trace_id else {
+    /// Waits for the records of a trace or trip, and gives what there is of them in the end.
+    async fn collect<T: Expected>(
+        &self,
+        scenario: &Scenario<T>,
+        id: Option<&str>,
+    ) -> (Vec<SpanRecord>, Vec<Transaction>) {
+        let Some(id) = id else {
             return Default::default();
         };
-        if let Some(expected) = &scenario.trace {
-            let entries = expected.chain.iter().filter(|(_, kind)| *kind == "server").count();
+        if let Some(expected) = scenario.expected.as_ref().map(T::records) {
             let arrived = |store: &Store| {
-                store.trace(trace_id).count() >= expected.chain.len()
-                    && transactions_of(store, trace_id).count() >= entries
+                store.trace(id).count() as u64 >= expected.spans
+                    && transactions_of::<T>(store, id).count() as u64 >= expected.transactions
             };
             // A verdict on what is missing says more than an error here.
             self.receiver.wait_until(ARRIVAL_MAX, arrived).await;
         }
-        self.receiver.read(|store| {
-            (store.trace(trace_id).cloned().collect(), transactions_of(store, trace_id).cloned().collect())
-        })
+        self.receiver
+            .read(|store| (store.trace(id).cloned().collect(), transactions_of::<T>(store, id).cloned().collect()))
     }
 
-    /// Waits until Envoy has nothing queued any more, and sums up. `shown` is what belongs to the
-    /// traces of all scenarios.
+    /// Waits until Envoy has nothing queued any more and its statistics are `settled`, and sums up;
+    /// it does so, too, when that does not happen in time. `shown` is what belongs to the traces or
+    /// trips of all scenarios.
     ///
     /// # Errors
     /// Envoy's admin does not answer.
-    pub async fn totals(&self, shown: Counts) -> Result<Totals> {
+    pub async fn totals(&self, shown: Counts, settled: impl Fn(&Stats) -> bool) -> Result<Totals> {
         let quiet = |stats: &Stats| {
             let received = self.receiver.read(counts);
-            [("spans", received.spans), ("transactions", received.transactions)].into_iter().all(
+            let all_arrived = [("spans", received.spans), ("transactions", received.transactions)].into_iter().all(
                 |(records, received)| {
                     let accounting = stats.accounting(records);
                     accounting.queued == 0 && accounting.balances() && accounting.exported == received
                 },
-            )
+            );
+            all_arrived && settled(stats)
         };
         let stats = self.envoy.stats_when(ARRIVAL_MAX, quiet).await?;
         Ok(self.receiver.read(|store| Totals { stats, shown, received: counts(store), complaints: complaints(store) }))
@@ -137,7 +146,7 @@ impl Demo {
     }
 }
 
-/// All scenarios as of now.
+/// All scenarios of distributed tracing as of now.
 ///
 /// # Errors
 /// The clock stands before 1970.
@@ -158,10 +167,12 @@ fn start_services(ports: &mut Ports, sightings: &Sightings) -> Result<Vec<Servic
     programs.into_iter().map(start).collect()
 }
 
-fn render_config(ports: &Ports, module: &Path) -> Result<String> {
+fn render_config(mode: Mode, ports: &Ports, module: &Path) -> Result<String> {
     let module = module.to_str().context("the module's path is no text")?;
     template::render(ENVOY_YAML, |name| match name {
         "WASM" => Some(module.to_owned()),
+        "DISTRIBUTED_TRACING" => Some((mode == Mode::DistributedTracing).to_string()),
+        "CROSS_APPLICATION_TRACING" => Some((mode == Mode::CrossApplicationTracing).to_string()),
         _ => {
             let place = ports::PLACES.into_iter().find(|place| Some(place.name) == name.strip_prefix("PORT_"))?;
             Some(ports.address(place).port().to_string())
@@ -173,12 +184,8 @@ fn counts(store: &Store) -> Counts {
     Counts { spans: store.spans().count() as u64, transactions: store.transactions().count() as u64 }
 }
 
-fn trace_id(sightings: &[Sighting]) -> Option<String> {
-    Some(sightings.first()?.headers.traceparent()?.trace_id)
-}
-
-fn transactions_of<'a>(store: &'a Store, trace_id: &'a str) -> impl Iterator<Item = &'a Transaction> {
-    store.transactions().filter(move |transaction| transaction.text("traceId") == trace_id)
+fn transactions_of<'a, T: Expected>(store: &'a Store, id: &'a str) -> impl Iterator<Item = &'a Transaction> {
+    store.transactions().filter(move |transaction| transaction.text(T::TRANSACTION_KEY) == id)
 }
 
 fn complaints(store: &Store) -> Vec<String> {

@@ -8,11 +8,14 @@
 //! - [`scenario`]: the requests, sent by [`client`], which can also send what no decent client sends;
 //! - [`tracing_headers`] and [`tree`]: what the services saw and the receiver got, made readable;
 //! - [`verdict`]: what must hold for all that; [`report`] and [`paint`]: how it is printed;
-//!   [`follow`]: what is printed while the demo stays up.
+//!   [`follow`]: what is printed while the demo stays up;
+//! - [`cat`]: the same for Cross Application Tracing, when the [`mode`] asks for it.
 
+pub mod cat;
 pub mod client;
 pub mod demo;
 pub mod follow;
+pub mod mode;
 pub mod paint;
 pub mod paths;
 pub mod ports;

@@ -1,19 +1,24 @@
 //! `envoy-demo`: shows the filter at work in a real Envoy, and judges what it has shown.
 //!
 //! Environment: `ENVOY` (the Envoy to run), `NEWRELIC_TRACING_WASM` (the module; built when unset),
-//! `DEMO_PORT_…` (the ports), `DEMO_ONCE=1` (end after the verdict, also in a terminal), `NO_COLOR`.
+//! `DEMO_MODE` (`dt`, the default, or `cat`), `DEMO_PORT_…` (the ports), `DEMO_ONCE=1` (end after the
+//! verdict, also in a terminal), `NO_COLOR`.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use envoy_demo::cat::wire;
 use envoy_demo::demo::{self, Demo};
+use envoy_demo::follow::follow;
+use envoy_demo::mode::{self, Mode};
 use envoy_demo::paint::Paint;
 use envoy_demo::ports::{self, Ports};
-use envoy_demo::receiver::SpanRecord;
-use envoy_demo::verdict::{self, Check, Counts};
-use envoy_demo::{follow, paths, report};
+use envoy_demo::scenario::{Expected, Scenario};
+use envoy_demo::tracing_headers::X_NEWRELIC_ID;
+use envoy_demo::verdict::{self, Check, Counts, Evidence};
+use envoy_demo::{cat, paths, report};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of a demo that was interrupted before its verdict: 128 and the number of `SIGINT`.
@@ -30,56 +35,96 @@ async fn main() -> ExitCode {
 }
 
 async fn run(paint: Paint) -> Result<ExitCode> {
-    let Some(shown) = unless_interrupted(start_and_show(paint)).await else {
+    let mode = Mode::parse(variable(mode::VARIABLE).as_deref())?;
+    let Some(shown) = unless_interrupted(start_and_show(mode, paint)).await else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let (demo, holds) = shown?;
     if stays_up() {
-        stay_up(&demo, paint).await?;
+        stay_up(&demo, mode, paint).await?;
     }
     demo.stop().await?;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn start_and_show(paint: Paint) -> Result<(Demo, bool)> {
+async fn start_and_show(mode: Mode, paint: Paint) -> Result<(Demo, bool)> {
     // The ports first: a taken one is told at once, not after an installation.
-    let ports = Ports::fixed(|name| std::env::var(name).ok())?;
+    let ports = Ports::fixed(variable)?;
     let (envoy, module) = (paths::envoy()?, paths::wasm_module()?);
     say(&format!("Envoy  {}\nfilter {}\n", envoy.display(), module.display()))?;
     let dir = paths::target_dir().join("envoy-demo");
-    let demo = Demo::start(ports, &envoy, &module, &dir).await?;
+    let demo = Demo::start(mode, ports, &envoy, &module, &dir).await?;
     say(&places(&demo, &dir))?;
-    let holds = show(&demo, paint).await?;
+    let checks = match mode {
+        Mode::DistributedTracing => show_distributed_tracing(&demo, paint).await?,
+        Mode::CrossApplicationTracing => show_cross_application_tracing(&demo, paint).await?,
+    };
+    say(&report::verdict(&checks, paint))?;
+    let holds = checks.iter().flat_map(|(_, checks)| checks).all(|check| check.fault.is_none());
     Ok((demo, holds))
 }
 
 /// Shows the traces of a person's own requests until that person has seen enough.
-async fn stay_up(demo: &Demo, paint: Paint) -> Result<()> {
-    say(&invitation(demo))?;
-    let show = |spans: &[SpanRecord]| say(&format!("{}\n", report::trace(spans, paint)));
-    match unless_interrupted(follow::new_traces(demo.receiver(), show)).await {
+async fn stay_up(demo: &Demo, mode: Mode, paint: Paint) -> Result<()> {
+    say(&invitation(demo, mode))?;
+    let following = async {
+        match mode {
+            Mode::DistributedTracing => {
+                follow(demo.receiver(), |spans| say(&format!("{}\n", report::trace(spans, paint)))).await
+            }
+            Mode::CrossApplicationTracing => {
+                follow(demo.receiver(), |trip| say(&format!("{}\n", cat::report::trip(trip, paint)))).await
+            }
+        }
+    };
+    match unless_interrupted(following).await {
         Some(outcome) => match outcome? {},
         None => say("\n"),
     }
 }
 
-/// Runs every scenario, prints what it led to, and tells whether every check holds.
-async fn show(demo: &Demo, paint: Paint) -> Result<bool> {
-    let mut all: Vec<(&str, Vec<Check>)> = Vec::new();
-    let mut evidence = Vec::new();
-    for (index, scenario) in demo::scenarios()?.into_iter().enumerate() {
-        let found = demo.run(scenario).await?;
-        let checks = verdict::judge(&found);
-        say(&report::scenario(index + 1, &found, &checks, paint))?;
-        all.push((found.scenario.title, checks));
-        evidence.push(found);
-    }
-    let totals = demo.totals(Counts::shown(&evidence)).await?;
+/// The checks of every scenario and of the sums, each under its title.
+type Judged = Vec<(&'static str, Vec<Check>)>;
+
+async fn show_distributed_tracing(demo: &Demo, paint: Paint) -> Result<Judged> {
+    let (evidence, mut all) = show(demo, demo::scenarios()?, verdict::judge, report::scenario, paint).await?;
+    let totals = demo.totals(Counts::shown(&evidence), |_| true).await?;
     let checks = verdict::judge_totals(&totals);
     say(&report::totals(&totals, &checks, paint))?;
     all.push(("Accounting", checks));
-    say(&report::verdict(&all, paint))?;
-    Ok(all.iter().flat_map(|(_, checks)| checks).all(|check| check.fault.is_none()))
+    Ok(all)
+}
+
+async fn show_cross_application_tracing(demo: &Demo, paint: Paint) -> Result<Judged> {
+    let scenarios = cat::scenario::all();
+    let (evidence, mut all) = show(demo, scenarios, cat::verdict::judge, cat::report::scenario, paint).await?;
+    let expected = cat::verdict::Statistics::expected(&evidence);
+    let settled = |stats: &_| cat::verdict::Statistics::of(stats) == expected;
+    let totals = demo.totals(Counts::shown(&evidence), settled).await?;
+    let checks = cat::verdict::judge_totals(&totals, &expected);
+    say(&cat::report::totals(&totals, &checks, paint))?;
+    all.push(("Accounting", checks));
+    Ok(all)
+}
+
+/// Runs scenarios one after the other and prints what each led to.
+async fn show<T: Expected>(
+    demo: &Demo,
+    scenarios: Vec<Scenario<T>>,
+    judge: impl Fn(&Evidence<T>) -> Vec<Check>,
+    print: impl Fn(usize, &Evidence<T>, &[Check], Paint) -> String,
+    paint: Paint,
+) -> Result<(Vec<Evidence<T>>, Judged)> {
+    let mut all = Judged::new();
+    let mut evidence = Vec::new();
+    for (index, scenario) in scenarios.into_iter().enumerate() {
+        let found = demo.run(scenario).await?;
+        let checks = judge(&found);
+        say(&print(index + 1, &found, &checks, paint))?;
+        all.push((found.scenario.title, checks));
+        evidence.push(found);
+    }
+    Ok((evidence, all))
 }
 
 /// Where everything is.
@@ -94,13 +139,25 @@ fn places(demo: &Demo, dir: &Path) -> String {
     text + &format!("       on 127.0.0.1; {}=<port> and so on choose others\n", ports::GATEWAY.variable())
 }
 
-fn invitation(demo: &Demo) -> String {
+fn invitation(demo: &Demo, mode: Mode) -> String {
     let gateway = demo.address(ports::GATEWAY);
+    let (what, options) = match mode {
+        Mode::DistributedTracing => ("traces", String::new()),
+        Mode::CrossApplicationTracing => {
+            let id = wire::encode(cat::scenario::TRUSTED_CALLER);
+            ("trips", format!("-i -H '{X_NEWRELIC_ID}: {id}' "))
+        }
+    };
     format!(
-        "\nThe demo stays up; Ctrl-C ends it. New traces appear here:\n\
-        \x20  curl http://{gateway}/checkout/1\n\
-        \x20  curl http://{gateway}/checkout/declined\n\n"
+        "\nThe demo stays up; Ctrl-C ends it. New {what} appear here:\n\
+        \x20  curl {options}http://{gateway}/checkout/1\n\
+        \x20  curl {options}http://{gateway}/checkout/declined\n\n"
     )
+}
+
+/// A variable of the environment; bytes that are no text are replaced.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Only a person at a terminal can make use of a demo that stays up.

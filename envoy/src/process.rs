@@ -145,12 +145,12 @@ impl EnvoyProcess {
         Ok(client::send(self.admin_address()?, &request).await?.text())
     }
 
-    /// Envoy's counters and gauges as they are now.
+    /// Envoy's statistics as they are now; histograms as of the last flush.
     ///
     /// # Errors
     /// The admin interface does not answer.
     pub async fn stats(&self) -> Result<Stats> {
-        Ok(Stats::parse(&self.admin("GET", "/stats").await?))
+        Ok(Stats::parse(&self.admin("GET", Stats::PATH).await?))
     }
 
     /// Waits until the statistics are as `reached` wants them, and gives them. It gives the last

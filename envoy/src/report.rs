@@ -20,13 +20,25 @@ const PAYLOAD_KEYS: [&str; 10] = ["ty", "ac", "ap", "id", "tx", "tr", "pr", "sa"
 
 /// One scenario: the request, the headers as each hop saw them, the trace and the checks.
 pub fn scenario(number: usize, evidence: &Evidence, checks: &[Check], paint: Paint) -> String {
+    frame(number, evidence, &hops(evidence, paint), &trace(&evidence.spans, paint), checks, paint)
+}
+
+/// One scenario of either tracing system around its headers and its records.
+pub(crate) fn frame<T>(
+    number: usize,
+    evidence: &Evidence<T>,
+    headers: &str,
+    records: &str,
+    checks: &[Check],
+    paint: Paint,
+) -> String {
     let scenario = &evidence.scenario;
     let mut text = format!("\n{}\n", paint.bold(&format!("{number}. {}", scenario.title)));
     text += &format!("   {}\n", paint.dim(scenario.shows));
     text += &format!("\n   {} {} → {}\n", scenario.request.method, scenario.request.path, evidence.status);
-    text += &hops(evidence, paint);
+    text += headers;
     text.push('\n');
-    text += &indent(&trace(&evidence.spans, paint));
+    text += &indent(records);
     text += &indent(&self::checks(checks, paint));
     text
 }
@@ -69,7 +81,7 @@ fn readable(name: &str, value: &[u8]) -> String {
 }
 
 /// A JSON value without the quotes of a text.
-fn bare(value: &Value) -> String {
+pub(crate) fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -83,7 +95,7 @@ pub fn trace(spans: &[SpanRecord], paint: Paint) -> String {
 }
 
 /// One line when everything holds, and one more for each claim that does not.
-fn checks(checks: &[Check], paint: Paint) -> String {
+pub(crate) fn checks(checks: &[Check], paint: Paint) -> String {
     let failed: Vec<&Check> = checks.iter().filter(|check| check.fault.is_some()).collect();
     let mut text = format!("{}\n", paint.green(&format!("✓ {} checks hold", checks.len() - failed.len())));
     for check in failed {
@@ -98,6 +110,11 @@ fn failure(check: &Check) -> String {
 
 /// The sums over all scenarios, and their checks.
 pub fn totals(totals: &Totals, checks: &[Check], paint: Paint) -> String {
+    sums(totals, paint) + &indent(&self::checks(checks, paint))
+}
+
+/// The sums over all scenarios of either tracing system.
+pub(crate) fn sums(totals: &Totals, paint: Paint) -> String {
     let mut text = format!("\n{}\n", paint.bold("Accounting, from Envoy's statistics"));
     for (records, received) in [("spans", totals.received.spans), ("transactions", totals.received.transactions)] {
         let sum = totals.stats.accounting(records);
@@ -106,7 +123,7 @@ pub fn totals(totals: &Totals, checks: &[Check], paint: Paint) -> String {
             sum.recorded, sum.exported, sum.dropped, sum.queued
         );
     }
-    text + &indent(&self::checks(checks, paint))
+    text
 }
 
 /// The last word: whether every check of every scenario holds, and which do not.
@@ -124,7 +141,7 @@ pub fn verdict(all: &[(&str, Vec<Check>)], paint: Paint) -> String {
     format!("\n{}\n{failures}", paint.red(&format!("VERDICT: {} of {count} checks failed", failures.lines().count())))
 }
 
-fn indent(text: &str) -> String {
+pub(crate) fn indent(text: &str) -> String {
     text.lines().fold(String::new(), |mut indented, line| {
         // Writing to a String cannot fail.
         writeln!(indented, "   {line}").unwrap_or_default();

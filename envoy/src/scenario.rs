@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::client::Request;
 use crate::services::{DECLINED, HEALTH_PATH};
-use crate::tracing_headers::encode_newrelic;
+use crate::tracing_headers::{TracingHeaders, encode_newrelic};
+use crate::verdict::Counts;
 
 /// The account group that `envoy.yaml` trusts (`trusted_account_key`).
 pub const TRUSTED_ACCOUNT_KEY: &str = "4000";
@@ -12,7 +13,7 @@ pub const TRUSTED_ACCOUNT_KEY: &str = "4000";
 pub const GATEWAY_SERVICE: &str = "edge-gateway";
 
 /// Host of the shop, as callers outside know it.
-const SHOP: &str = "shop.example";
+pub const SHOP: &str = "shop.example";
 /// The trace ids that callers bring along, one for each scenario with such a caller.
 const CALLER_TRACE_IDS: [&str; 5] = [
     "c0a8017e5d3b4f2226e1d47b08aa3f51",
@@ -45,11 +46,11 @@ const WHOLE_WAY: &[Step; 8] = &[
 /// The same without the call to the bank.
 const UP_TO_PAYMENTS: &[Step] = WHOLE_WAY.first_chunk::<7>().unwrap();
 /// The services that such a request reaches. The bank is outside the mesh and has no proxy.
-const ALL_SERVICES: &[&str] = &["storefront", "cart", "payments", "bank"];
+pub(crate) const ALL_SERVICES: &[&str] = &["storefront", "cart", "payments", "bank"];
 
-/// One request and its consequences.
+/// One request and its consequences. `T` is what must be known about the records that it leaves behind.
 #[derive(Debug, Clone)]
-pub struct Scenario {
+pub struct Scenario<T = ExpectedTrace> {
     /// What is special about the request.
     pub title: &'static str,
     /// What there is to see.
@@ -60,8 +61,20 @@ pub struct Scenario {
     pub status: u16,
     /// The services that the request reaches, in order.
     pub services: &'static [&'static str],
-    /// Its trace; `None` when the request is excluded from tracing.
-    pub trace: Option<ExpectedTrace>,
+    /// Its records; `None` when the request is excluded from tracing.
+    pub expected: Option<T>,
+}
+
+/// What must be known about the records of one request: a trace, or in Cross Application Tracing a trip.
+pub trait Expected {
+    /// The attribute by which Transaction events tell what they belong to.
+    const TRANSACTION_KEY: &'static str;
+
+    /// The id of the trace or trip, from the headers that a service saw.
+    fn id(headers: &TracingHeaders) -> Option<String>;
+
+    /// How many spans and transactions there must be.
+    fn records(&self) -> Counts;
 }
 
 /// What must be known about a trace.
@@ -79,6 +92,19 @@ pub struct ExpectedTrace {
     pub first_span_lacks: &'static [&'static str],
     /// The `tracestate` members of other vendors, which every service must see.
     pub foreign_members: Vec<String>,
+}
+
+impl Expected for ExpectedTrace {
+    const TRANSACTION_KEY: &'static str = "traceId";
+
+    fn id(headers: &TracingHeaders) -> Option<String> {
+        Some(headers.traceparent()?.trace_id)
+    }
+
+    fn records(&self) -> Counts {
+        let entries = self.chain.iter().filter(|(_, kind)| *kind == "server");
+        Counts { spans: self.chain.len() as u64, transactions: entries.count() as u64 }
+    }
 }
 
 /// All scenarios, in the order in which they are run. `now_ms` is the time, Unix epoch milliseconds.
@@ -106,12 +132,14 @@ fn checkout(title: &'static str, shows: &'static str, trace: ExpectedTrace) -> S
         request: Request::get(SHOP, "/checkout/42"),
         status: 200,
         services: ALL_SERVICES,
-        trace: Some(ExpectedTrace { chain: WHOLE_WAY, ..trace }),
+        expected: Some(ExpectedTrace { chain: WHOLE_WAY, ..trace }),
     }
 }
 
-impl Scenario {
-    fn header(mut self, name: &str, value: &str) -> Self {
+impl<T> Scenario<T> {
+    /// Adds a header line to the request.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
     }
@@ -235,7 +263,7 @@ fn declined_payment() -> Scenario {
         request: Request::get(SHOP, &format!("/checkout{DECLINED}")),
         status: 503,
         services: &["storefront", "cart", "payments"],
-        trace: Some(trace),
+        expected: Some(trace),
     }
 }
 
@@ -246,7 +274,7 @@ fn health_check(caller: Caller) -> Scenario {
         request: Request::get(SHOP, HEALTH_PATH),
         status: 200,
         services: &["storefront"],
-        trace: None,
+        expected: None,
     };
     excluded
         .header("traceparent", &caller.traceparent())

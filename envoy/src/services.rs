@@ -10,11 +10,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::client;
-use crate::tracing_headers::TracingHeaders;
+use crate::tracing_headers::{TracingHeaders, X_NEWRELIC_APP_DATA};
 
 /// Sightings kept until they are taken. Far more than a scenario makes.
 const SIGHTINGS_MAX: usize = 10_000;
@@ -22,6 +23,10 @@ const SIGHTINGS_MAX: usize = 10_000;
 pub const HEALTH_PATH: &str = "/healthz";
 /// A request whose path ends so is declined by the service that would charge the card.
 pub const DECLINED: &str = "/declined";
+/// A request whose path ends so is answered with [`GARBAGE`] by the service that asks no other one.
+pub const GARBLED: &str = "/garbled";
+/// The `X-NewRelic-App-Data` of such an answer: neither base64 nor text.
+pub const GARBAGE: &[u8] = b"\xff garbage";
 
 /// What a service does with a request that is no health check.
 #[derive(Debug, Clone)]
@@ -57,6 +62,8 @@ pub struct Sighting {
     pub path: String,
     /// Its tracing headers.
     pub headers: TracingHeaders,
+    /// The lines of `X-NewRelic-App-Data` in the answer to the call that the service made for it.
+    pub app_data: Vec<Vec<u8>>,
 }
 
 /// What all services saw, in the order of arrival.
@@ -73,6 +80,14 @@ impl Sightings {
         let mut seen = self.lock();
         if seen.len() < SIGHTINGS_MAX {
             seen.push(sighting);
+        }
+    }
+
+    /// Adds what the service was answered while it served the latest request on that path.
+    fn answered(&self, service: &str, path: &str, app_data: Vec<Vec<u8>>) {
+        let mut seen = self.lock();
+        if let Some(latest) = seen.iter_mut().rfind(|one| one.service == service && one.path == path) {
+            latest.app_data = app_data;
         }
     }
 
@@ -113,36 +128,51 @@ impl Drop for Service {
     }
 }
 
-async fn handle(State(program): State<Arc<Program>>, request: Request) -> (StatusCode, String) {
+async fn handle(State(program): State<Arc<Program>>, request: Request) -> Response {
     let lines = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let headers = TracingHeaders::pick(lines);
     let path = request.uri().path().to_owned();
-    program.sightings.add(Sighting { service: program.name, path: path.clone(), headers: headers.clone() });
+    program.sightings.add(Sighting {
+        service: program.name,
+        path: path.clone(),
+        headers: headers.clone(),
+        app_data: Vec::new(),
+    });
     if path == HEALTH_PATH {
-        return (StatusCode::OK, "healthy\n".to_owned());
+        return "healthy\n".into_response();
     }
     match &program.work {
         Work::AskUnlessDeclined(_) if path.ends_with(DECLINED) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{}: card declined\n", program.name))
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}: card declined\n", program.name)).into_response()
         }
-        Work::Ask(next) | Work::AskUnlessDeclined(next) => program.ask(next, &path, headers).await,
+        Work::Ask(next) | Work::AskUnlessDeclined(next) => program.ask(next, &path, headers).await.into_response(),
         Work::Answer { after } => {
             tokio::time::sleep(*after).await;
-            (StatusCode::OK, format!("{}: done\n", program.name))
+            program.done(&path)
         }
     }
 }
 
 impl Program {
     async fn ask(&self, next: &Next, path: &str, headers: TracingHeaders) -> (StatusCode, String) {
-        let path = replace_first_segment(path, next.path);
-        let request = client::Request { headers: headers.lines, ..client::Request::get(next.host, &path) };
+        let next_path = replace_first_segment(path, next.path);
+        let request = client::Request { headers: headers.lines, ..client::Request::get(next.host, &next_path) };
         match client::send(next.via, &request).await {
             Ok(answer) => {
                 let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+                self.sightings.answered(self.name, path, answer.lines(X_NEWRELIC_APP_DATA));
                 (status, format!("{}: {}", self.name, answer.text()))
             }
             Err(error) => (StatusCode::BAD_GATEWAY, format!("{}: {error:#}\n", self.name)),
+        }
+    }
+
+    fn done(&self, path: &str) -> Response {
+        let body = format!("{}: done\n", self.name);
+        if path.ends_with(GARBLED) {
+            ([(X_NEWRELIC_APP_DATA, GARBAGE)], body).into_response()
+        } else {
+            body.into_response()
         }
     }
 }
@@ -188,6 +218,18 @@ mod tests {
         let copied = [("tracestate".to_owned(), b"a=1".to_vec()), ("tracestate".to_owned(), vec![0xff])];
         assert_eq!(seen[1].headers.lines, copied);
         assert!(sightings.take().is_empty(), "sightings are taken once");
+    }
+
+    #[tokio::test]
+    async fn a_services_sighting_tells_what_its_own_call_was_answered() {
+        let sightings = Sightings::default();
+        let (address, _services) = pair(&sightings).await;
+        for (path, app_data) in [("/payments/1", vec![]), ("/payments/garbled", vec![GARBAGE.to_vec()])] {
+            let answer = client::send(address, &Call::get("shop", path)).await.unwrap();
+            assert_eq!((answer.status, answer.header(X_NEWRELIC_APP_DATA)), (200, None), "it is not passed on");
+            let seen = sightings.take();
+            assert_eq!((&seen[0].app_data, &seen[1].app_data), (&app_data, &vec![]), "{path}");
+        }
     }
 
     #[tokio::test]

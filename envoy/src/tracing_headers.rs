@@ -9,9 +9,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+/// Request header of Cross Application Tracing: who calls.
+pub const X_NEWRELIC_ID: &str = "x-newrelic-id";
+/// Request header of Cross Application Tracing: the caller's transaction.
+pub const X_NEWRELIC_TRANSACTION: &str = "x-newrelic-transaction";
+/// Response header of Cross Application Tracing: who answered.
+pub const X_NEWRELIC_APP_DATA: &str = "x-newrelic-app-data";
+
 /// The headers that an application in a mesh copies from the request it got to those it makes.
 pub const COPIED: [&str; 6] =
-    ["traceparent", "tracestate", "newrelic", "x-newrelic-id", "x-newrelic-transaction", "x-request-id"];
+    ["traceparent", "tracestate", "newrelic", X_NEWRELIC_ID, X_NEWRELIC_TRANSACTION, "x-request-id"];
 /// Those of them that carry distributed tracing, in the order in which they are shown.
 pub const SHOWN: [&str; 3] = ["traceparent", "tracestate", "newrelic"];
 

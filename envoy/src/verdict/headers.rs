@@ -107,7 +107,7 @@ fn foreign_kept(headers: &TracingHeaders, expected: &ExpectedTrace) -> Finding {
 }
 
 /// Compares what was sent with what arrived, line by line; `x-request-id` is Envoy's own.
-pub(super) fn untouched(evidence: &Evidence) -> Finding {
+pub(crate) fn untouched<T>(evidence: &Evidence<T>) -> Finding {
     let sent = &evidence.scenario.request.headers;
     evidence.sightings.iter().try_for_each(|seen| {
         COPIED.into_iter().filter(|name| *name != "x-request-id").try_for_each(|name| {

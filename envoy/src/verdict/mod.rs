@@ -8,23 +8,28 @@ mod records;
 mod totals;
 
 use crate::receiver::{SpanRecord, Transaction};
-use crate::scenario::Scenario;
+use crate::scenario::{ExpectedTrace, Scenario};
 use crate::services::Sighting;
 
 pub use totals::{Counts, Totals, judge_totals};
 
+pub(crate) use headers::untouched;
+pub(crate) use totals::common;
+
 /// What one scenario left behind.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct Evidence<T = ExpectedTrace> {
     /// The scenario.
-    pub scenario: Scenario,
+    pub scenario: Scenario<T>,
     /// Status of the answer.
     pub status: u16,
+    /// The answer's lines of `X-NewRelic-App-Data`.
+    pub app_data: Vec<Vec<u8>>,
     /// What the services saw, in order.
     pub sightings: Vec<Sighting>,
     /// The spans of its trace.
     pub spans: Vec<SpanRecord>,
-    /// The Transaction events of its trace.
+    /// The Transaction events of its trace or trip.
     pub transactions: Vec<Transaction>,
 }
 
@@ -38,29 +43,26 @@ pub struct Check {
 }
 
 /// What speaks against a claim. `Ok` when nothing does.
-type Finding = Result<(), String>;
+pub(crate) type Finding = Result<(), String>;
 
-fn check(claim: &'static str, finding: Finding) -> Check {
+pub(crate) fn check(claim: &'static str, finding: Finding) -> Check {
     Check { claim, fault: finding.err() }
 }
 
-fn expect(holds: bool, fault: impl FnOnce() -> String) -> Finding {
+pub(crate) fn expect(holds: bool, fault: impl FnOnce() -> String) -> Finding {
     if holds { Ok(()) } else { Err(fault()) }
 }
 
-fn expect_equal<T: PartialEq + std::fmt::Debug + ?Sized>(found: &T, wanted: &T) -> Finding {
+pub(crate) fn expect_equal<T: PartialEq + std::fmt::Debug + ?Sized>(found: &T, wanted: &T) -> Finding {
     expect(found == wanted, || format!("{found:?} instead of {wanted:?}"))
 }
 
 /// Judges one scenario.
 pub fn judge(evidence: &Evidence) -> Vec<Check> {
-    let mut checks = vec![
-        check("the answer is the service's own", expect_equal(&evidence.status, &evidence.scenario.status)),
-        check("the request reaches its services", reaches_services(evidence)),
-    ];
-    match &evidence.scenario.trace {
+    let mut checks = service(evidence).to_vec();
+    match &evidence.scenario.expected {
         // That nothing is recorded shows in the sums, once later requests have had their records sent.
-        None => checks.push(check("tracing headers pass untouched", headers::untouched(evidence))),
+        None => checks.push(check("tracing headers pass untouched", untouched(evidence))),
         Some(expected) => {
             checks.extend(headers::judge(evidence, expected));
             checks.extend(records::judge(evidence, expected));
@@ -69,7 +71,15 @@ pub fn judge(evidence: &Evidence) -> Vec<Check> {
     checks
 }
 
-fn reaches_services(evidence: &Evidence) -> Finding {
+/// Judges how the request was served, which tracing must not change.
+pub(crate) fn service<T>(evidence: &Evidence<T>) -> [Check; 2] {
+    [
+        check("the answer is the service's own", expect_equal(&evidence.status, &evidence.scenario.status)),
+        check("the request reaches its services", reaches_services(evidence)),
+    ]
+}
+
+fn reaches_services<T>(evidence: &Evidence<T>) -> Finding {
     let reached: Vec<&str> = evidence.sightings.iter().map(|seen| seen.service).collect();
     expect_equal(reached.as_slice(), evidence.scenario.services)
 }

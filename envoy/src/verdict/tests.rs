@@ -17,7 +17,7 @@ fn span_id(place: usize) -> String {
 
 /// Evidence as a faultless filter leaves it behind.
 fn flawless(scenario: Scenario) -> Evidence {
-    let Some(expected) = scenario.trace.clone() else {
+    let Some(expected) = scenario.expected.clone() else {
         return evidence(scenario.clone(), |_| pick(&scenario.request.headers), Vec::new(), Vec::new());
     };
     let trace_id = expected.caller.map_or(TRACE_ID, |(trace_id, _)| trace_id);
@@ -33,9 +33,14 @@ fn evidence(
     spans: Vec<SpanRecord>,
     transactions: Vec<Transaction>,
 ) -> Evidence {
-    let see = |service: &&'static str| Sighting { service, path: "/".to_owned(), headers: headers(service) };
+    let see = |service: &&'static str| Sighting {
+        service,
+        path: "/".to_owned(),
+        headers: headers(service),
+        app_data: Vec::new(),
+    };
     let sightings = scenario.services.iter().map(see).collect();
-    Evidence { status: scenario.status, scenario, sightings, spans, transactions }
+    Evidence { status: scenario.status, scenario, app_data: Vec::new(), sightings, spans, transactions }
 }
 
 fn pick(headers: &[(String, Vec<u8>)]) -> TracingHeaders {
@@ -213,7 +218,7 @@ fn a_fault_in_the_sums_is_noticed() {
         (with("newrelic.spans.started: 10"), "no span is opened beyond the traces shown"),
         (
             Totals { shown: Counts { spans: 9, transactions: 3 }, ..faultless() },
-            "nothing is recorded beyond the traces shown",
+            "nothing is recorded beyond what is shown",
         ),
         (
             Totals { complaints: vec!["a post was answered 403".to_owned()], ..faultless() },

@@ -13,8 +13,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts what belongs to the traces of all scenarios.
-    pub fn shown(evidence: &[Evidence]) -> Self {
+    /// Counts what belongs to the traces or trips of all scenarios.
+    pub fn shown<T>(evidence: &[Evidence<T>]) -> Self {
         evidence.iter().fold(Self::default(), |sum, one| Self {
             spans: sum.spans + one.spans.len() as u64,
             transactions: sum.transactions + one.transactions.len() as u64,
@@ -27,7 +27,7 @@ impl Counts {
 pub struct Totals {
     /// Envoy's statistics, once nothing was queued any more.
     pub stats: Stats,
-    /// What belongs to the traces of the scenarios.
+    /// What belongs to the traces or trips of the scenarios.
     pub shown: Counts,
     /// What the receiver got.
     pub received: Counts,
@@ -37,13 +37,21 @@ pub struct Totals {
 
 /// Judges the sums over all scenarios.
 pub fn judge_totals(totals: &Totals) -> Vec<Check> {
-    let Totals { stats, received, .. } = totals;
-    vec![
-        check("every span is accounted for", accounts_balance(stats, "spans", received.spans)),
-        check("every transaction is accounted for", accounts_balance(stats, "transactions", received.transactions)),
-        check("nothing is recorded beyond the traces shown", expect_equal(&totals.received, &totals.shown)),
+    let mut checks = vec![
+        check("every span is accounted for", accounts_balance(&totals.stats, "spans", totals.received.spans)),
         check("no span is opened beyond the traces shown", spans_started(totals)),
-        check("the receiver has no complaint", expect(totals.complaints.is_empty(), || totals.complaints.join("; "))),
+    ];
+    checks.extend(common(totals));
+    checks
+}
+
+/// What must hold in either tracing system.
+pub(crate) fn common(totals: &Totals) -> [Check; 4] {
+    let Totals { stats, received, complaints, .. } = totals;
+    [
+        check("every transaction is accounted for", accounts_balance(stats, "transactions", received.transactions)),
+        check("nothing is recorded beyond what is shown", expect_equal(received, &totals.shown)),
+        check("the receiver has no complaint", expect(complaints.is_empty(), || complaints.join("; "))),
         check("Envoy refused no call of the filter", no_call_refused(stats)),
     ]
 }

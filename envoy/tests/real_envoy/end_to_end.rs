@@ -1,6 +1,7 @@
 //! The demo, on ports of its own: traces from the edge to the last service.
 
 use envoy_demo::demo::{self, Demo};
+use envoy_demo::mode::Mode;
 use envoy_demo::paths;
 use envoy_demo::ports::Ports;
 use envoy_demo::receiver::SpanRecord;
@@ -10,7 +11,7 @@ use crate::harness::{envoy_or_skip, fresh_dir};
 
 async fn start(envoy: &std::path::Path) -> Demo {
     let module = paths::wasm_module().unwrap();
-    Demo::start(Ports::free().unwrap(), envoy, &module, &fresh_dir()).await.unwrap()
+    Demo::start(Mode::DistributedTracing, Ports::free().unwrap(), envoy, &module, &fresh_dir()).await.unwrap()
 }
 
 fn failures(checks: Vec<Check>) -> Vec<String> {
@@ -28,7 +29,7 @@ async fn every_scenario_of_the_demo_holds() {
         assert_eq!(failures(verdict::judge(&found)), [""; 0], "{}", found.scenario.title);
         evidence.push(found);
     }
-    let totals = demo.totals(Counts::shown(&evidence)).await.unwrap();
+    let totals = demo.totals(Counts::shown(&evidence), |_| true).await.unwrap();
     assert_eq!(failures(verdict::judge_totals(&totals)), [""; 0]);
     demo.stop().await.unwrap();
 }

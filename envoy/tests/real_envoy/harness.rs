@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::{Request as Arrived, State};
+use axum::response::{IntoResponse, Response as Answer};
 use envoy_demo::client::{self, Request, Response};
 use envoy_demo::ports::ReservedPort;
 use envoy_demo::process::{EnvoyProcess, Launch};
 use envoy_demo::receiver::{Receiver, SpanRecord};
-use envoy_demo::tracing_headers::TracingHeaders;
+use envoy_demo::tracing_headers::{TracingHeaders, X_NEWRELIC_APP_DATA};
 use envoy_demo::{paths, template};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -25,6 +26,8 @@ const LICENSE_KEY: &str = "0000000000000000000000000000000000000000";
 pub(crate) const ARRIVAL_MAX: Duration = Duration::from_secs(20);
 /// A path on which the application never answers.
 pub(crate) const HANG_PATH: &str = "/hang";
+/// A path on which the application answers with the `X-NewRelic-App-Data` that it is sent.
+pub(crate) const APP_DATA_PATH: &str = "/app-data";
 /// A caller's trace id and span id.
 pub(crate) const TRACE_ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 pub(crate) const CALLER_SPAN_ID: &str = "c3d4e5f60718293a";
@@ -199,11 +202,17 @@ impl Drop for App {
     }
 }
 
-async fn answer(State(seen): State<Arc<Mutex<Vec<TracingHeaders>>>>, request: Arrived) -> String {
+async fn answer(State(seen): State<Arc<Mutex<Vec<TracingHeaders>>>>, request: Arrived) -> Answer {
     let lines = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     seen.lock().unwrap().push(TracingHeaders::pick(lines));
     if request.uri().path() == HANG_PATH {
         std::future::pending::<()>().await;
     }
-    format!("served {}\n", request.uri().path())
+    let body = format!("served {}\n", request.uri().path());
+    match request.headers().get(X_NEWRELIC_APP_DATA) {
+        Some(value) if request.uri().path() == APP_DATA_PATH => {
+            ([(X_NEWRELIC_APP_DATA, value.clone())], body).into_response()
+        }
+        _ => body.into_response(),
+    }
 }
