@@ -4,6 +4,10 @@
 //! digits or `Unknown` of at most 20 characters, and 64 callers have names of their own in one Envoy process; the rest
 //! share `Other`. Values wait in the module; the next tick asks the process-wide list for the names and publishes.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::newrelic::CallerType;
 use crate::propagation::Caller;
 use crate::stats::{Kind, Update};

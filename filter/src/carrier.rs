@@ -97,6 +97,8 @@
 //! assert_eq!(answered.cross_process_id.as_str(), "4001#90210");
 //! ```
 
+use alloc::vec::Vec;
+
 use crate::config::Config;
 use crate::headers::{HeaderEdit, RequestHeaders, serialize_pairs};
 use crate::id::{SpanId, TraceId, TraceIdentity, TransactionId};
@@ -118,8 +120,8 @@ pub const NEWRELIC: &str = "newrelic";
 
 /// Bytes that are read of a [`TRACEPARENT`] or [`NEWRELIC`] value: more than either may have.
 pub const VALUE_BYTES_MAX: usize = 16 << 10;
-/// Bytes that are read of all [`TRACESTATE`] values together: what 32 members of the largest size need, twice. Values
-/// beyond it are left out whole, so that no member is cut.
+/// Bytes that are read of all [`TRACESTATE`] values together: nearly twice what 32 members of the largest size need.
+/// Values beyond it are left out whole, so that no member is cut.
 pub const TRACESTATE_BYTES_MAX: usize = 32 << 10;
 
 /// Nanoseconds in a millisecond.

@@ -7,6 +7,9 @@
 //! The texts come from callers, so matching takes time linear in the text: the pieces between asterisks are searched
 //! for from left to right, each with Knuth, Morris and Pratt's table, and no piece is ever searched for twice.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// A pattern, ready for matching.

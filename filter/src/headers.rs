@@ -6,6 +6,8 @@
 //! (proxy-wasm ABI, `proxy_get_header_map_pairs`.) Names are lower-case; a name may occur on several lines;
 //! values are any bytes without NUL, CR and LF.
 
+use alloc::vec::Vec;
+
 /// The header lines of one message, in order of appearance. A cut-off buffer simply ends early.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderPairs<'a> {

@@ -1,5 +1,6 @@
 //! Trace, span and transaction ids: fixed-size, never all zero, lower-case hexadecimal on the wire.
 
+use alloc::boxed::Box;
 use core::num::{NonZeroU64, NonZeroU128};
 
 /// Names one trace (W3C `trace-id`): 16 bytes, never all zero, 32 lower-case hex digits on the wire.
@@ -14,7 +15,9 @@ impl TraceId {
 
     /// `None` for a digit outside `0-9a-f`, or for all zeros. The length is in the type.
     pub fn from_hex(digits: &[u8; 32]) -> Option<Self> {
-        lower_hex(digits).and_then(Self::from_u128)
+        let (high, low) = digits.split_first_chunk::<16>()?;
+        let (high, low) = (hex_u64(high)?, hex_u64(low.first_chunk::<16>()?)?);
+        Self::from_u128((u128::from(high) << 64) | u128::from(low))
     }
 
     /// The id as a number, most significant byte first.
@@ -31,7 +34,7 @@ impl TraceId {
     /// 32 lower-case hex digits.
     pub fn to_hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        write_hex(&mut digits, self.0.get());
+        write_hex(&mut digits, &self.0.get().to_be_bytes());
         digits
     }
 }
@@ -50,7 +53,7 @@ impl SpanId {
 
     /// `None` for a digit outside `0-9a-f`, or for all zeros. The length is in the type.
     pub fn from_hex(digits: &[u8; 16]) -> Option<Self> {
-        lower_hex(digits).and_then(|value| u64::try_from(value).ok()).and_then(Self::from_u64)
+        hex_u64(digits).and_then(Self::from_u64)
     }
 
     /// The id as a number, most significant byte first.
@@ -61,7 +64,7 @@ impl SpanId {
     /// 16 lower-case hex digits.
     pub fn to_hex(self) -> [u8; 16] {
         let mut digits = [0; 16];
-        write_hex(&mut digits, u128::from(self.0.get()));
+        write_hex(&mut digits, &self.0.get().to_be_bytes());
         digits
     }
 }
@@ -115,19 +118,29 @@ pub fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// The value of up to 32 lower-case hex digits.
-pub fn lower_hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0_u128, |value, digit| Some((value << 4) | u128::from(hex_digit(*digit)?)))
+/// The value of two lower-case hex digits.
+pub fn hex_byte([high, low]: &[u8; 2]) -> Option<u8> {
+    Some((hex_digit(*high)? << 4) | hex_digit(*low)?)
 }
 
-/// Fills `digits` with the low end of `value`, right-aligned.
-fn write_hex(digits: &mut [u8], value: u128) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let mut rest = value;
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS.get((rest & 0xf) as usize).copied().unwrap_or(b'0');
-        rest >>= 4;
+/// The value of 16 lower-case hex digits. Halves of 64 bits, since wasm shifts 128 bits by a call for each digit.
+fn hex_u64(digits: &[u8; 16]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |value, digit| Some((value << 4) | u64::from(hex_digit(*digit)?)))
+}
+
+/// Fills `digits` with two for each byte.
+fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        if let [high, low] = pair {
+            *high = to_hex_digit(byte >> 4);
+            *low = to_hex_digit(byte & 0xf);
+        }
     }
+}
+
+/// The digit of a value below 16.
+fn to_hex_digit(value: u8) -> u8 {
+    value + if value < 10 { b'0' } else { b'a' - 10 }
 }
 
 #[cfg(test)]

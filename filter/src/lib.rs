@@ -8,8 +8,8 @@
 //! The core is pure: header bytes, time and random bytes go in, header edits and records come out. Only `host`, which
 //! exists in the wasm build alone, knows Envoy. Each room uses only those listed above it:
 //!
-//! - [`id`], [`url`], [`headers`], [`glob`], [`random`]: bytes that become values;
-//! - [`w3c`], [`newrelic`]: a file for each wire format;
+//! - [`id`], [`url`], [`headers`], [`glob`], [`random`]: bytes that become values; [`contexts`]: a table;
+//! - [`json`], [`w3c`], [`newrelic`]: a file for each wire format;
 //! - [`config`]: what the operator wrote, checked once;
 //! - [`record`], [`stats`]: what is recorded and counted;
 //! - [`sampler`], [`propagation`]: policy;
@@ -17,6 +17,10 @@
 //! - [`export`]: bounded queues, encodings and delivery;
 //! - [`carrier`]: the same for protocols other than HTTP, for integrators;
 //! - `host`: every host call, and the callbacks.
+//!
+//! The library does without `std`: its panics, backtraces and tables would be a tenth of the module, and what a module
+//! has in size the proxy pays for at its start.
+#![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     not(test),
     deny(
@@ -29,13 +33,21 @@
     )
 )]
 
+#[macro_use]
+extern crate alloc;
+// A native library needs somebody to tell of a panic.
+#[cfg(not(any(test, target_family = "wasm")))]
+extern crate std;
+
 pub mod caller_metrics;
 pub mod carrier;
 pub mod config;
+pub mod contexts;
 pub mod export;
 pub mod glob;
 pub mod headers;
 pub mod id;
+pub mod json;
 pub mod newrelic;
 pub mod propagation;
 pub mod random;

@@ -4,7 +4,9 @@
 //! invalid `traceparent` starts a new trace. New Relic's own data comes from the `tracestate` member of the trusted
 //! account, or from the `newrelic` header.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::config::{Account, Config};
 use crate::headers::{HeaderEdit, RequestHeaders, trim_ows};

@@ -3,6 +3,8 @@
 //! One host call fills a pool that lasts for dozens of requests. Numbers are read from it in order, most
 //! significant byte first, so a test that knows the bytes knows every id and every draw.
 
+use alloc::boxed::Box;
+
 use crate::id::{SpanId, TraceId};
 
 /// Size of the pool in bytes: one host call for about sixty requests.

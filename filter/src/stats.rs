@@ -1,5 +1,8 @@
 //! Statistics: counted in the module without a host call, published on the next tick.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 /// At most this many statistics have names made of a peer's data; see [`Stats::observe`].
 const NAMED_MAX: usize = 1024;
 /// At most this many histogram values wait for the next tick; further ones are not recorded.

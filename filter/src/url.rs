@@ -1,5 +1,7 @@
 //! URLs as they are recorded: no userinfo, no query, no fragment, no matrix parameters; nothing re-encoded.
 
+use alloc::vec::Vec;
+
 /// A path or URL up to its matrix parameters, query or fragment, whichever comes first.
 pub fn path_only(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| matches!(byte, b'?' | b'#' | b';')).unwrap_or(text.len());

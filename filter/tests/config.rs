@@ -984,13 +984,13 @@ fn user_attributes_are_at_most_64_together() {
 #[test]
 fn bytes_that_cannot_be_read_are_one_fault_that_tells_where() {
     for (bytes, part) in [
-        (&b"role: inbound"[..], "no JSON, expected value at line 1 column 1"),
-        (b"{\n  \"role\": }", "no JSON, expected value at line 2 column 11"),
-        (b"{} {}", "no JSON, trailing characters at line 1 column 4"),
-        (b"\n{\"a\"", "no JSON, EOF while parsing an object at line 2 column 4"),
-        (b"{\"a\": \"\xff\"}", "no JSON, invalid unicode code point at line 1 column 8"),
+        (&b"role: inbound"[..], "no JSON, a value is missing at line 1 column 1"),
+        (b"{\n  \"role\": }", "no JSON, a value is missing at line 2 column 11"),
+        (b"{} {}", "no JSON, something follows the value at line 1 column 4"),
+        (b"\n{\"a\"", "no JSON, the text ends too early at line 2 column 5"),
+        (b"{\"a\": \"\xff\"}", "no JSON, a string is not UTF-8 at line 1 column 8"),
         (b"\x0a\x05\x0a", "no protobuf Struct, a field is longer than its message"),
-        (&b"[".repeat(100_000), "no JSON, recursion limit exceeded at line 1 column 128"),
+        (&b"[".repeat(100_000), "no JSON, values nest too deeply at line 1 column 128"),
         (&b" ".repeat((1 << 20) + 1), "1048577 bytes are too many"),
     ] {
         let faults = parse(bytes, &environment).unwrap_err();
@@ -1001,6 +1001,36 @@ fn bytes_that_cannot_be_read_are_one_fault_that_tells_where() {
         let faults = refused(&value);
         assert_eq!((faults.len(), faults[0].key.as_str(), faults[0].rule), (1, "configuration", Rule::Object));
     }
+}
+
+#[test]
+fn a_repeated_key_is_a_fault_since_readers_disagree_on_which_one_counts() {
+    for (text, expected) in [
+        (r#"{"role": "auto", "role": "inbound"}"#, vec!["role"]),
+        (r#"{"span_events": {"enabled": true, "enabled": true, "enabled": true}}"#, vec!["span_events.enabled"]),
+        (
+            r#"{"span_events": {"custom_attributes": {"a": {"value": 1}, "b": {"value": 1}, "a": {"value": 2}}}}"#,
+            vec!["span_events.custom_attributes.a"],
+        ),
+        (r#"{"role": "auto", "\u0072ole": "auto", "app_name": "a", "app_name": "b"}"#, vec!["app_name", "role"]),
+    ] {
+        let faults = parse(text.as_bytes(), &environment).unwrap_err();
+        let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, expected, "{text}");
+        assert!(faults.iter().all(|fault| (&fault.problem, fault.rule) == (&Problem::Repeated, Rule::Once)), "{text}");
+        assert!(faults.to_string().starts_with(&format!("{}: written more than once: each key once", expected[0])));
+    }
+}
+
+#[test]
+fn an_attribute_beyond_the_range_of_numbers_is_a_fault() {
+    let text = r#"{"span_events": {"custom_attributes": {"a": {"value": 1e999}}}}"#;
+    let faults = parse(text.as_bytes(), &environment).unwrap_err();
+    assert_eq!(
+        faults.to_string(),
+        "span_events.custom_attributes.a.value: 1e999 is not allowed: text of at most 4095 bytes, a number, true or \
+         false"
+    );
 }
 
 /// The bytes of a `google.protobuf.Struct` with this content.
@@ -1184,7 +1214,7 @@ fn validate_exits_with_1_and_the_faults() {
 fn validate_asks_for_json_when_it_is_given_yaml() {
     let (status, _, errors) = validate("distributed_tracing:\n  enabled: true\n");
     assert_eq!(status, Some(1));
-    assert!(errors.contains("configuration: no JSON, expected value at line 1 column 1"), "{errors}");
+    assert!(errors.contains("configuration: no JSON, a value is missing at line 1 column 1"), "{errors}");
     assert!(errors.contains("Is this YAML?"), "{errors}");
     let (_, _, errors) = validate("{\"role\": }");
     assert!(!errors.contains("YAML"), "{errors}");

@@ -1,7 +1,7 @@
 //! Sampling decisions, and the targets of a process with many workers, on a stand-in for the host's shared data.
 
 use newrelic_tracing::config::{PartialType, SamplerKind, SamplerSections, SamplerSettings};
-use newrelic_tracing::id::{TraceId, lower_hex};
+use newrelic_tracing::id::TraceId;
 use newrelic_tracing::newrelic::priority::Priority;
 use newrelic_tracing::random::{RandomPool, scale};
 use newrelic_tracing::record::Origin;
@@ -129,7 +129,7 @@ impl Vm {
 }
 
 fn trace_id(text: &str) -> TraceId {
-    lower_hex(text.as_bytes()).and_then(TraceId::from_u128).unwrap()
+    u128::from_str_radix(text, 16).ok().and_then(TraceId::from_u128).unwrap()
 }
 
 fn root() -> Inbound {

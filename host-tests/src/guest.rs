@@ -34,7 +34,9 @@ pub fn module(package: &str) -> Result<Module> {
 
 fn run_cargo(package: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["build", "--profile", "wasm", "--target", TARGET, "--lib", "-p", package];
+    // Next to a library for other crates Cargo would optimise the module less, and this is about the one that ships.
+    let arguments =
+        ["rustc", "--profile", "wasm", "--target", TARGET, "--lib", "-p", package, "--crate-type", "cdylib"];
     let mut command = Command::new(cargo);
     command.args(arguments).arg("--message-format=json-render-diagnostics");
     if let Some(directory) = std::env::var_os("CARGO_MANIFEST_DIR") {

@@ -1,12 +1,14 @@
 //! `exporters` and `infinite_tracing`.
 
-use serde_json::Value;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::fault::{Rule, quoted};
 use super::reader::{Findings, Place};
 use super::schema::PLAIN;
 use super::text::{TextRule, fill_account_id, split_port};
 use super::{Exporters, HttpExporter, InfiniteTracing, LogExporter, LogLevel, OtlpEncoding, Retry, Secret};
+use crate::json::Value;
 
 /// Milliseconds between flushes.
 const FLUSH_INTERVAL_MS_MIN: u32 = 100;

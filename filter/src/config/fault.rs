@@ -3,11 +3,13 @@
 //! ```text
 //! line    = key ": " problem ": " rule
 //! key     = part *( "." part / "[" index "]" )
-//! problem = value " is not allowed" / "missing" / "unknown key" / reason
+//! problem = value " is not allowed" / "missing" / "unknown key" / "written more than once" / reason
 //!         / "the environment variable " name " is not set"
 //!         / "the value of the environment variable " name " is not allowed"
 //! ```
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::text::TextRule;
@@ -87,6 +89,8 @@ pub enum Problem {
     Missing,
     /// Nothing of this name exists. What is written there is not shown: it may be a misplaced secret.
     UnknownKey,
+    /// The key stands in its object more than once. Readers of JSON do not agree on which one counts.
+    Repeated,
     /// The environment variable of this name is not set, or is empty.
     UnsetVariable(String),
     /// The value of the environment variable of this name; it is not shown.
@@ -101,6 +105,7 @@ impl fmt::Display for Problem {
             Self::Value(value) => write!(formatter, "{value} is not allowed"),
             Self::Missing => formatter.write_str("missing"),
             Self::UnknownKey => formatter.write_str("unknown key"),
+            Self::Repeated => formatter.write_str("written more than once"),
             Self::UnsetVariable(name) => write!(formatter, "the environment variable {name} is not set"),
             Self::VariableValue(name) => {
                 write!(formatter, "the value of the environment variable {name} is not allowed")
@@ -119,6 +124,8 @@ pub enum Rule {
     Bytes(usize),
     /// One of these keys.
     Keys(&'static [&'static str]),
+    /// A key that an object has once.
+    Once,
     /// An object.
     Object,
     /// An object with exactly one of these keys, and what belongs to it.
@@ -167,6 +174,7 @@ impl fmt::Display for Rule {
             }
             Self::Bytes(most) => write!(formatter, "at most {most} bytes"),
             Self::Keys(names) => list(formatter, "known here: ", names),
+            Self::Once => formatter.write_str("each key once"),
             Self::Object => formatter.write_str("an object"),
             Self::OneKey(names) => list(formatter, "an object with exactly one of ", names),
             Self::List(most) => write!(formatter, "a list of at most {most} entries"),
@@ -208,7 +216,12 @@ fn list(formatter: &mut fmt::Formatter<'_>, before: &str, names: &[&str]) -> fmt
 
 /// A text in quotes, shortened and on one line.
 pub(super) fn quoted(text: &str) -> String {
-    let mut shown = String::from("\"");
+    ["\"", &shortened(text), "\""].concat()
+}
+
+/// A text, shortened and on one line.
+pub(super) fn shortened(text: &str) -> String {
+    let mut shown = String::new();
     for (at, character) in text.chars().enumerate() {
         if at == SHOWN_CHARACTERS_MAX {
             shown.push('…');
@@ -222,7 +235,6 @@ pub(super) fn quoted(text: &str) -> String {
             character => shown.push(character),
         }
     }
-    shown.push('"');
     shown
 }
 

@@ -1,5 +1,9 @@
 //! The plugin configuration, checked once: what the operator wrote becomes types that need no further check.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 mod document;
 mod exporters;
 mod fault;

@@ -1,10 +1,12 @@
 //! Reading of single values: each reader notes what is wrong and goes on with a default, so that one pass finds
 //! all faults. The readers are kept out of line: they run once, each has many callers, and the module's size matters.
 
-use serde_json::Value;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use super::fault::{Fault, Problem, Rule, quoted};
+use super::fault::{Fault, Problem, Rule, quoted, shortened};
 use super::text::TextRule;
+use crate::json::Value;
 
 /// Shown in the place of anything that may be a secret.
 const REDACTED: &str = "[redacted]";
@@ -35,7 +37,7 @@ impl<'e> Findings<'e> {
 pub(super) struct Place<'a> {
     parent: Option<&'a Self>,
     part: Part<'a>,
-    pub(super) value: Option<&'a Value>,
+    pub(super) value: Option<&'a Value<'a>>,
     is_secret: bool,
 }
 
@@ -48,7 +50,7 @@ enum Part<'a> {
 
 impl<'a> Place<'a> {
     /// The whole configuration.
-    pub(super) fn root(value: &'a Value) -> Self {
+    pub(super) fn root(value: &'a Value<'a>) -> Self {
         Self { parent: None, part: Part::Name(""), value: Some(value), is_secret: false }
     }
 
@@ -65,11 +67,11 @@ impl<'a> Place<'a> {
     /// The place below a key; nothing is written there when this is no object.
     #[inline(never)]
     pub(super) fn at(&'a self, name: &'a str) -> Self {
-        let value = self.value.and_then(Value::as_object).and_then(|map| map.get(name));
+        let value = self.value.and_then(|value| value.get(name));
         self.below(Part::Name(name), value)
     }
 
-    fn below(&'a self, part: Part<'a>, value: Option<&'a Value>) -> Self {
+    fn below(&'a self, part: Part<'a>, value: Option<&'a Value<'a>>) -> Self {
         Self { parent: Some(self), part, value, is_secret: self.is_secret }
     }
 
@@ -132,7 +134,7 @@ impl<'a> Place<'a> {
             Some(Value::Array(_)) => "a list".into(),
             Some(Value::Object(_)) => "an object".into(),
             Some(Value::String(text)) => quoted(text),
-            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::Number(number)) => shortened(number.as_str()),
             Some(Value::Bool(true)) => "true".into(),
             Some(Value::Bool(false)) => "false".into(),
             Some(Value::Null) | None => "null".into(),
@@ -149,10 +151,14 @@ impl<'a> Place<'a> {
         match self.value {
             None => return false,
             Some(Value::Object(map)) => {
-                for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+                for name in map.keys().filter(|name| !known.contains(name)) {
+                    let place = self.below(Part::Name(name), None);
                     // In the place of a secret the key itself may be one.
-                    let key = if self.is_secret { format!("{}.{REDACTED}", self.key()) } else { self.at(name).key() };
+                    let key = if self.is_secret { format!("{}.{REDACTED}", self.key()) } else { place.key() };
                     findings.note(key, Problem::UnknownKey, Rule::Keys(known));
+                }
+                for name in known.iter().filter(|name| map.count(name) > 1) {
+                    findings.note(self.at(name).key(), Problem::Repeated, Rule::Once);
                 }
                 return true;
             }
@@ -171,7 +177,7 @@ impl<'a> Place<'a> {
         findings: &mut Findings<'_>,
     ) -> Option<(&'static str, Self)> {
         let map = self.value.and_then(Value::as_object);
-        let mut written = known.iter().filter(|name| map.is_some_and(|map| map.contains_key(**name)));
+        let mut written = known.iter().filter(|name| map.is_some_and(|map| map.get(name).is_some()));
         match (written.next(), written.next()) {
             (Some(name), None) => self.object(known, findings).then(|| (*name, self.at(name))),
             // Without any known key the unknown ones are enough to complain of.
@@ -192,7 +198,16 @@ impl<'a> Place<'a> {
         match self.value {
             None => Vec::new(),
             Some(Value::Object(map)) if map.len() <= most => {
-                map.keys().map(|name| (name.as_str(), self.at(name))).collect()
+                let mut entries: Vec<(&str, Self)> = Vec::with_capacity(map.len());
+                for name in map.keys() {
+                    let place = self.at(name);
+                    if entries.iter().any(|(earlier, _)| *earlier == name) {
+                        findings.note(place.key(), Problem::Repeated, Rule::Once);
+                    } else {
+                        entries.push((name, place));
+                    }
+                }
+                entries
             }
             Some(_) => {
                 self.refuse(Rule::Map(most), findings);
@@ -233,9 +248,12 @@ impl<'a> Place<'a> {
     #[inline(never)]
     pub(super) fn whole(&self, least: u32, most: u32) -> Option<u32> {
         let number = self.value?.as_f64()?;
-        let is_valid = number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&number);
+        if !(f64::from(least)..=f64::from(most)).contains(&number) {
+            return None;
+        }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two u32")]
-        is_valid.then_some(number as u32)
+        let whole = number as u32;
+        (number - f64::from(whole) == 0.0).then_some(whole)
     }
 
     #[inline(never)]
@@ -331,17 +349,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::json::parse;
 
-    fn read<T>(value: &Value, reader: impl FnOnce(&Place<'_>, &mut Findings<'_>) -> T) -> (T, Vec<String>) {
+    fn read<T>(value: &serde_json::Value, reader: impl FnOnce(&Place<'_>, &mut Findings<'_>) -> T) -> (T, Vec<String>) {
+        let text = value.to_string();
+        let value = parse(text.as_bytes()).unwrap();
         let environment = |name: &str| (name == "SET").then(|| " text\n".to_owned());
         let mut findings = Findings::new(&environment);
-        let result = reader(&Place::root(value).at("k"), &mut findings);
+        let result = reader(&Place::root(&value).at("k"), &mut findings);
         (result, findings.faults.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn a_key_is_written_so_that_it_can_be_found() {
-        let value = json!({"a": {"x y": {"b": [0, {"c": 1}]}}});
+        let value = parse(br#"{"a": {"x y": {"b": [0, {"c": 1}]}}}"#).unwrap();
         let mut findings = Findings::new(&|_| None);
         let root = Place::root(&value);
         let [a, quoted] = [root.at("a"), root.at("")];

@@ -1,10 +1,9 @@
 //! `distributed_tracing.sampler`. As in New Relic's agents, a sampler that cannot be used is no fault: the shared
 //! adaptive sampler takes its place, and a warning names the key.
 
-use serde_json::Value;
-
 use super::reader::{Findings, Place};
 use super::{PartialType, SamplerKind, SamplerSections, SamplerSettings};
+use crate::json::Value;
 
 /// Traces a minute that an adaptive sampler may aim at, and what it aims at by default.
 const TARGET_MAX: u32 = 120;
@@ -73,7 +72,7 @@ fn kind(place: &Place<'_>, findings: &mut Findings<'_>) -> Option<SamplerKind> {
         return named(name);
     }
     let map = value.as_object().filter(|map| map.len() == 1)?;
-    match map.keys().next()?.as_str() {
+    match map.keys().next()? {
         "adaptive" => adaptive(&place.at("adaptive"), findings),
         "trace_id_ratio_based" => ratio_based(&place.at("trace_id_ratio_based"), findings),
         _ => None,

@@ -1,5 +1,9 @@
 //! The keys of the configuration with their defaults, and the rules that span several keys.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::document;
 use super::exporters::{exporters, infinite_tracing};
 use super::fault::{Faults, Rule};

@@ -1,12 +1,14 @@
 //! `span_events`.
 
-use serde_json::Value;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::fault::{Rule, quoted};
 use super::reader::{Findings, Place};
 use super::schema::RULES_MAX;
 use super::text::TextRule;
 use super::{AttributeFilter, CustomValue, NamePattern, SpanEvents, SpanLimit};
+use crate::json::Value;
 use crate::record::{Class, keys};
 
 /// Records a minute that the agents store at most.
@@ -143,10 +145,10 @@ fn custom_value(place: &Place<'_>, findings: &mut Findings<'_>) -> Option<Custom
 
 fn literal(place: &Place<'_>, findings: &mut Findings<'_>) -> Option<CustomValue> {
     match place.value? {
-        Value::String(text) if TextRule::AttributeText.accepts(text) => Some(CustomValue::Text(text.as_str().into())),
-        Value::Number(number) => number.as_f64().map(CustomValue::Number),
+        Value::String(text) if TextRule::AttributeText.accepts(text) => Some(CustomValue::Text((**text).into())),
+        Value::Number(number) if number.as_f64().is_some() => number.as_f64().map(CustomValue::Number),
         Value::Bool(value) => Some(CustomValue::Bool(*value)),
-        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+        Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             place.refuse(Rule::AttributeValue, findings);
             None
         }
@@ -155,7 +157,7 @@ fn literal(place: &Place<'_>, findings: &mut Findings<'_>) -> Option<CustomValue
 
 fn property(place: &Place<'_>, findings: &mut Findings<'_>) -> Option<CustomValue> {
     let segments = place.items(PROPERTY_SEGMENTS_MAX, findings);
-    if place.value.and_then(Value::as_array).is_some_and(Vec::is_empty) {
+    if place.value.and_then(Value::as_array).is_some_and(<[_]>::is_empty) {
         place.refuse(Rule::PropertyPath(PROPERTY_SEGMENTS_MAX), findings);
     }
     let segments = segments.iter().filter_map(|segment| segment.text(TextRule::PropertySegment, findings));

@@ -10,6 +10,7 @@
 //! variable-name    = ( ALPHA / "_" ) *( ALPHA / DIGIT / "_" )
 //! ```
 
+use alloc::string::String;
 use core::fmt;
 
 /// What a text has to be.

@@ -1,5 +1,7 @@
 //! Records on their way together: what one request carries.
 
+use alloc::vec::Vec;
+
 /// Records in one request (New Relic's telemetry SDKs send batches of this order).
 pub const BATCH_RECORDS_MAX: usize = 500;
 /// Bytes of one request's body before compression. Compressing so much takes a worker about a millisecond, in which

@@ -8,6 +8,8 @@
 //! [`crate::sampler`], also on who shares). A minute begins with the first claim after the one before has ended,
 //! so no minute of the budget grants more than the limit; sixty seconds across its turn may hold up to two.
 
+use alloc::vec::Vec;
+
 use crate::sampler::shared::{self, SharedKey};
 
 /// Length of the budget's period in nanoseconds.

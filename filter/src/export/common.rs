@@ -1,5 +1,8 @@
 //! What all records of one proxy share: the entity that they belong to, and who made them.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 /// The value of `instrumentation.provider`, New Relic's name for who measured; and the scope's name in OTLP.
 pub const PROVIDER: &str = "envoy-newrelic-filter";
 /// What is measured.

@@ -3,6 +3,9 @@
 //! A record waits in the reservoir, or in the open batch when there is none. A flush closes it into batches; a batch
 //! waits for its time, is in flight until it is answered, and then is done, waits again, or is split.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::backoff::pause_ns;
 use super::batch::{BATCH_RECORDS_MAX, Batch, RequestId};
 use super::budget::LocalBudget;
@@ -20,7 +23,7 @@ use crate::config::HttpExporter;
 use crate::newrelic::priority::Priority;
 use crate::record::{Origin, SpanRecord, TransactionRecord};
 use crate::stats::Stats;
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 /// Requests of one exporter that wait for their answers at the same time, in one worker. The queue's bound in bytes
 /// holds for them too; this one keeps a slow receiver from opening ever more connections.

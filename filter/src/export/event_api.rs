@@ -7,6 +7,8 @@
 //! ```
 //! The API takes text values of 4096 characters; they are cut like a span's, one character earlier.
 
+use alloc::vec::Vec;
+
 use super::common::COMMON_VALUE_CHARS_MAX;
 use super::json;
 use super::limits::{Limits, Naming, TooLarge, kept};

@@ -1,5 +1,7 @@
 //! What a format puts around the records of one request.
 
+use alloc::vec::Vec;
+
 use super::batch::BATCH_BYTES_MAX;
 use super::common::Common;
 use super::limits::{ATTRIBUTES_MAX, Limits, SHORT_VALUE_CHARS_MAX, TooLarge, VALUE_CHARS_MAX};

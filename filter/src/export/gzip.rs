@@ -4,6 +4,9 @@
 //! member = 1f 8b 08 flags:00 mtime:00000000 xfl:04 os:ff  deflate  crc32:u32le  length:u32le
 //! ```
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use miniz_oxide::deflate::core::{
     CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
 };

@@ -1,5 +1,8 @@
 //! What the operator should read in the proxy's log: collected here, written by the host.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::config::LogLevel;
 
 /// Lines that wait for the host; further ones are left out, and the last line says how many.

@@ -8,6 +8,8 @@
 //! chunk of the process's budget when the last one is used up, and writes no line ahead of it. Chunks that are not used
 //! up when the minute turns are the only lines that the next minute may hold beyond its own.
 
+use alloc::vec::Vec;
+
 use super::budget::LocalBudget;
 use super::frame::{Room, SpanFormat, encode_transaction};
 use super::ledger::{Kind, Ledger, Reason};

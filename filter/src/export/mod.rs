@@ -14,6 +14,10 @@
 //!
 //! At every moment and for each exporter: recorded = exported + dropped + queued, where a record in flight is queued.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 pub mod backoff;
 pub mod batch;
 pub mod budget;

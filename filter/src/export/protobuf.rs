@@ -5,6 +5,8 @@
 //! varint = *( 80..ff ) 00..7f                      seven bits each, least significant first
 //! ```
 
+use alloc::vec::Vec;
+
 use super::text;
 
 const VARINT: u32 = 0;

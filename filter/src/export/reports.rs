@@ -1,5 +1,8 @@
 //! What an exporter tells the operator: every drop with its number of records, but no line a hundred times.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::batch::Batch;
 use super::ledger::{Kind, Reason};
 use super::lines::Lines;

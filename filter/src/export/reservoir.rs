@@ -19,10 +19,13 @@
 //! A peer that makes up account numbers can take every part of the callers' quarter. Traces that start here keep
 //! theirs nevertheless.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use crate::newrelic::priority::Priority;
 use crate::record::Origin;
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use alloc::collections::BinaryHeap;
+use core::cmp::{Ordering, Reverse};
 
 /// At most this many groups of callers are told apart in one harvest period.
 pub const CALLERS_MAX: usize = 16;

@@ -7,6 +7,8 @@
 //! ```
 //! An absent `parent.id` marks the root of the trace.
 
+use alloc::vec::Vec;
+
 use super::common::{COMMON_VALUE_CHARS_MAX, Common};
 use super::json;
 use super::limits::{Limits, Naming, TooLarge, kept};

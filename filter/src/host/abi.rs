@@ -132,6 +132,8 @@ unsafe extern "C" {
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
     pub(super) fn random_get(buffer: *mut u8, length: usize) -> u32;
+    pub(super) fn environ_sizes_get(count: *mut usize, length: *mut usize) -> u32;
+    pub(super) fn environ_get(starts: *mut *mut u8, lines: *mut u8) -> u32;
 }
 
 unsafe extern "C" {

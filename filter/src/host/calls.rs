@@ -2,10 +2,12 @@
 //! a call can depend on what a caller sends, and a trap would end the worker's VM for every request.
 #![expect(unsafe_code, reason = "host calls pass raw pointers; every one of them is wrapped here")]
 
-use core::cell::RefCell;
-use std::alloc::Layout;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::alloc::Layout;
 
 use super::abi::{self, Buffer, Map, MetricType, Status};
+use super::thread::OfThread;
 use crate::config::LogLevel;
 use crate::headers::HeaderEdit;
 
@@ -27,13 +29,14 @@ pub(super) enum Call {
     IncrementMetric,
     RecordMetric,
     Random,
+    Environment,
     Done,
     /// No call of ours: the host called us while it was still answering.
     Reentry,
 }
 
 impl Call {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::CurrentTime,
         Self::SetTickPeriod,
         Self::GetProperty,
@@ -49,6 +52,7 @@ impl Call {
         Self::IncrementMetric,
         Self::RecordMetric,
         Self::Random,
+        Self::Environment,
         Self::Done,
         Self::Reentry,
     ];
@@ -71,6 +75,7 @@ impl Call {
             Self::IncrementMetric => "newrelic.host_refused.increment_metric",
             Self::RecordMetric => "newrelic.host_refused.record_metric",
             Self::Random => "newrelic.host_refused.random_get",
+            Self::Environment => "newrelic.host_refused.environ_get",
             Self::Done => "newrelic.host_refused.done",
             Self::Reentry => "newrelic.host_refused.reentry",
         }
@@ -83,14 +88,12 @@ struct Refusals {
     logged: [bool; Call::ALL.len()],
 }
 
-thread_local! {
-    static REFUSALS: RefCell<Refusals> =
-        const { RefCell::new(Refusals { counts: [0; Call::ALL.len()], logged: [false; Call::ALL.len()] }) };
-}
+static REFUSALS: OfThread<Refusals> =
+    OfThread::new(Refusals { counts: [0; Call::ALL.len()], logged: [false; Call::ALL.len()] });
 
 /// Counts a refusal, and logs the first of each call.
 pub(super) fn refused(call: Call, status: Status) {
-    let is_first = REFUSALS.with_borrow_mut(|refusals| {
+    let is_first = REFUSALS.borrow_mut().is_some_and(|mut refusals| {
         if let Some(count) = refusals.counts.get_mut(call as usize) {
             *count += 1;
         }
@@ -105,7 +108,7 @@ pub(super) fn refused(call: Call, status: Status) {
 
 /// Takes the refusals to publish: statistic and number.
 pub(super) fn take_refusals(mut publish: impl FnMut(&'static str, u64)) {
-    let counts = REFUSALS.with_borrow_mut(|refusals| core::mem::take(&mut refusals.counts));
+    let counts = REFUSALS.borrow_mut().map(|mut refusals| core::mem::take(&mut refusals.counts)).unwrap_or_default();
     for (call, count) in Call::ALL.iter().zip(counts) {
         if count > 0 {
             publish(call.statistic(), count);
@@ -128,7 +131,7 @@ fn accepted(call: Call, status: u32) -> bool {
 pub(super) fn allocate(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
         // SAFETY: the layout is not empty.
-        Ok(layout) if length > 0 => unsafe { std::alloc::alloc(layout) },
+        Ok(layout) if length > 0 => unsafe { alloc::alloc::alloc(layout) },
         _ => core::ptr::null_mut(),
     }
 }
@@ -182,6 +185,25 @@ pub(super) fn fill_random(buffer: &mut [u8]) -> bool {
     // SAFETY: pointer and length are those of a live buffer.
     let status = unsafe { abi::random_get(buffer.as_mut_ptr(), buffer.len()) };
     accepted(Call::Random, status)
+}
+
+/// An environment variable of the VM; `None` when it is not set, or not UTF-8.
+pub(super) fn variable(name: &str) -> Option<String> {
+    let (mut count, mut length) = (0, 0);
+    // SAFETY: the pointers are to live numbers.
+    let status = unsafe { abi::environ_sizes_get(&raw mut count, &raw mut length) };
+    if !accepted(Call::Environment, status) {
+        return None;
+    }
+    let mut starts = vec![core::ptr::null_mut(); count];
+    let mut lines = vec![0; length];
+    // SAFETY: both buffers are as large as the host has just asked for.
+    let status = unsafe { abi::environ_get(starts.as_mut_ptr(), lines.as_mut_ptr()) };
+    if !accepted(Call::Environment, status) {
+        return None;
+    }
+    let value_of = |line: &[u8]| line.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    String::from_utf8(lines.split(|byte| *byte == 0).find_map(value_of)?).ok()
 }
 
 /// A host property; `None` when it has no value now.

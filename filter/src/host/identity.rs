@@ -1,5 +1,10 @@
 //! Who the proxy is: from the host's node, read once when the plugin is configured.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::calls;
 use super::stream::legacy_property;
 use crate::config::{Role, RoleSetting};
 use crate::export::common::Common;
@@ -22,11 +27,7 @@ pub(super) fn common(app_name: Option<&str>) -> Common {
     let node_id = node(b"id");
     Common {
         service_name: app_name.map_or_else(|| discovered_name(node_id.as_deref()), Into::into),
-        host: std::env::var("HOSTNAME")
-            .ok()
-            .filter(|host| !host.is_empty())
-            .map(Into::into)
-            .or_else(|| node_id.clone()),
+        host: calls::variable("HOSTNAME").filter(|host| !host.is_empty()).map(Into::into).or_else(|| node_id.clone()),
         instance_id: node_id,
         extra: WORKLOAD.iter().filter_map(|(key, name)| Some(((*name).into(), metadata(&[key])?))).collect(),
     }

@@ -1,5 +1,9 @@
 //! One plugin instance in one VM: its configuration, samplers, exporters and statistics.
 
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
 use super::abi::{Buffer, Map, Status};
 use super::shared::Change;
 use super::stream::RouteNames;
@@ -57,7 +61,7 @@ impl Root {
             plugin.done(random);
             plugin.abandon();
         }
-        match config::parse(&bytes, &|name| std::env::var(name).ok()) {
+        match config::parse(&bytes, &|name| calls::variable(name)) {
             Ok(config) => {
                 let mut plugin = Plugin::new(bytes, config);
                 // The first instance is Envoy's check of the configuration, which never ticks.
@@ -79,7 +83,7 @@ impl Root {
 
 /// Whether the operator wants a wrong configuration passed over, and then says so in a statistic.
 fn passes_over() -> bool {
-    let passes_over = std::env::var(INVALID_CONFIG).is_ok_and(|value| value == PASS_THROUGH);
+    let passes_over = calls::variable(INVALID_CONFIG).is_some_and(|value| value == PASS_THROUGH);
     if passes_over {
         statistics::set_config_invalid(true);
     }

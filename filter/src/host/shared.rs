@@ -1,5 +1,7 @@
 //! State of the process, in the host's shared data: read, decide in the core, store unless somebody was faster.
 
+use alloc::vec::Vec;
+
 use super::abi::Status;
 use super::calls::{self, SharedValue};
 use crate::caller_metrics::{Admission, admit};

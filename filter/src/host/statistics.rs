@@ -1,6 +1,8 @@
 //! The host's statistics: metrics are defined when the plugin is configured, so that every counter is visible from the
 //! start, and changes are published on each tick.
 
+use alloc::vec::Vec;
+
 use super::abi::MetricType;
 use super::calls;
 use crate::stats::{Counter, Fixed, Gauge, Kind, Stats, Update};

@@ -1,5 +1,8 @@
 //! One stream of the worker: from its headers to its log.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::abi::Map;
 use super::calls;
 use super::plugin::Plugin;

@@ -1,48 +1,27 @@
 //! The state of one VM: its plugin instances and the streams of its worker.
 
-use core::cell::RefCell;
-use core::hash::{BuildHasherDefault, Hasher};
-use std::collections::HashMap;
+use alloc::vec::Vec;
 
 use super::abi::Status;
 use super::calls::{self, Call};
 use super::plugin::{Plugin, Root};
 use super::stream::Stream;
+use super::thread::OfThread;
+use crate::contexts::Contexts;
 use crate::random::RandomPool;
-
-/// Context ids are small consecutive numbers: they need no hashing, and the host's random numbers even less.
-#[derive(Debug, Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash << 8) | u64::from(*byte));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // The upper bits choose within a group of the table, so that they must differ too.
-        self.0 = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
 
 /// Everything that lives in one VM.
 #[derive(Debug)]
 pub(super) struct Vm {
     /// Few: a plugin has one, and Istio puts some plugins into one VM.
     roots: Vec<(u32, Root)>,
-    streams: HashMap<u32, Stream, BuildHasherDefault<Identity>>,
+    streams: Contexts<Stream>,
     random: RandomPool,
     /// Bytes of request headers that recorded streams keep until their end.
     kept_bytes: usize,
 }
 
-thread_local! {
-    static VM: RefCell<Option<Vm>> = const { RefCell::new(None) };
-}
+static VM: OfThread<Option<Vm>> = OfThread::new(None);
 
 /// Runs a callback on the VM's state.
 ///
@@ -50,18 +29,21 @@ thread_local! {
 /// `proxy_on_memory_allocate`, which does not come here; should a host ever do otherwise, that call is refused and
 /// counted instead of trapping.
 pub(super) fn with<T>(callback: impl FnOnce(&mut Vm) -> T) -> Option<T> {
-    VM.with(|vm| match vm.try_borrow_mut() {
-        Ok(mut vm) => Some(callback(vm.get_or_insert_with(Vm::new))),
-        Err(_) => {
-            calls::refused(Call::Reentry, Status::Other(0));
-            None
-        }
-    })
+    let Some(mut vm) = VM.borrow_mut() else {
+        calls::refused(Call::Reentry, Status::Other(0));
+        return None;
+    };
+    Some(callback(vm.get_or_insert_with(Vm::new)))
 }
 
 impl Vm {
     fn new() -> Self {
-        Self { roots: Vec::new(), streams: HashMap::default(), random: RandomPool::new(calls::now_ns()), kept_bytes: 0 }
+        Self {
+            roots: Vec::new(),
+            streams: Contexts::default(),
+            random: RandomPool::new(calls::now_ns()),
+            kept_bytes: 0,
+        }
     }
 
     pub(super) fn create(&mut self, context: u32, parent: u32) {
@@ -86,13 +68,13 @@ impl Vm {
 
     pub(super) fn request_headers(&mut self, context: u32) {
         self.refill_random();
-        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(stream) = self.streams.get_mut(context) else { return };
         let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
         stream.begin(plugin, &mut self.random, &mut self.kept_bytes);
     }
 
     pub(super) fn response_headers(&mut self, context: u32) {
-        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(stream) = self.streams.get_mut(context) else { return };
         let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
         stream.answer(plugin);
     }
@@ -100,7 +82,7 @@ impl Vm {
     pub(super) fn log(&mut self, context: u32) {
         // A request that never reached this filter draws its ids only now.
         self.refill_random();
-        let Some(stream) = self.streams.get_mut(&context) else { return };
+        let Some(stream) = self.streams.get_mut(context) else { return };
         let Some(plugin) = plugin_of(&mut self.roots, stream.root()) else { return };
         stream.end(plugin, &mut self.random, &mut self.kept_bytes);
     }
@@ -123,7 +105,7 @@ impl Vm {
     }
 
     pub(super) fn delete(&mut self, context: u32) {
-        if let Some(stream) = self.streams.remove(&context) {
+        if let Some(stream) = self.streams.remove(context) {
             stream.forget(&mut self.kept_bytes);
             return;
         }

@@ -5,6 +5,8 @@
 //! ```
 //! Nine fields; span id, transaction id, sampled and priority may be empty. A later version may add fields.
 
+use alloc::vec::Vec;
+
 use super::priority::{self, Priority};
 use super::{CallerType, parse_integer};
 

@@ -5,16 +5,19 @@
 //! ```
 //! `ty ac ap tr ti` and one of `id` and `tx` are required. The versions we know are `[0, any]`.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde_json::{Map, Value};
 
 use super::CallerType;
 use super::priority::Priority;
 use crate::export::json;
 use crate::headers::trim_ows;
 use crate::id::{TraceId, TraceIdentity};
+use crate::json::{Object, Value, parse as parse_json};
 
 /// Longer ids count as missing: a header must not grow from hop to hop.
 const ID_BYTES_MAX: usize = 128;
@@ -74,13 +77,14 @@ impl core::fmt::Display for PayloadError {
 /// # Errors
 /// The first of New Relic's rules that the value breaks, in the order of the agents.
 pub fn parse(value: &[u8], trusted_account_key: Option<&str>) -> Result<Payload, PayloadError> {
-    let (version, data) = open(&decode(trim_ows(value))?)?;
+    let json = decode(trim_ows(value))?;
+    let (version, data) = open(&json)?;
     if version > 0 {
         return Err(PayloadError::MajorVersion);
     }
     let payload = read_data(&data).ok_or(PayloadError::Parse)?;
-    let claimed = text(&data, "tk").unwrap_or_else(|| payload.account_id.clone());
-    if trusted_account_key != Some(&*claimed) {
+    let claimed = text(&data, "tk").unwrap_or(&payload.account_id);
+    if trusted_account_key != Some(claimed) {
         return Err(PayloadError::UntrustedAccount);
     }
     Ok(payload)
@@ -106,10 +110,10 @@ fn decode(value: &[u8]) -> Result<Vec<u8>, PayloadError> {
 }
 
 /// The major version and the data object.
-fn open(json: &[u8]) -> Result<(i64, Map<String, Value>), PayloadError> {
+fn open(json: &[u8]) -> Result<(i64, Object<'_>), PayloadError> {
     let opened = || {
-        let Value::Object(mut payload) = serde_json::from_slice(json).ok()? else { return None };
-        let version = match payload.get("v")?.as_array()?.as_slice() {
+        let Value::Object(mut payload) = parse_json(json).ok()? else { return None };
+        let version = match payload.get("v")?.as_array()? {
             [major, minor] => minor.as_i64().and(major.as_i64())?,
             _ => return None,
         };
@@ -121,19 +125,19 @@ fn open(json: &[u8]) -> Result<(i64, Map<String, Value>), PayloadError> {
     opened().ok_or(PayloadError::Parse)
 }
 
-fn read_data(data: &Map<String, Value>) -> Option<Payload> {
+fn read_data(data: &Object<'_>) -> Option<Payload> {
     let span_id = text(data, "id").filter(|id| id.len() <= ID_BYTES_MAX);
     let transaction_id = text(data, "tx").filter(|id| id.len() <= ID_BYTES_MAX);
     if span_id.is_none() && transaction_id.is_none() {
         return None;
     }
     Some(Payload {
-        caller_type: caller_type(&text(data, "ty")?),
+        caller_type: caller_type(text(data, "ty")?),
         account_id: text_or_number(data, "ac")?,
         app_id: text_or_number(data, "ap")?,
-        span_id,
-        transaction_id,
-        trace: trace_identity(&text(data, "tr")?)?,
+        span_id: span_id.map(Into::into),
+        transaction_id: transaction_id.map(Into::into),
+        trace: trace_identity(text(data, "tr")?)?,
         priority: data.get("pr").and_then(Value::as_f64).and_then(Priority::from_f64),
         sampled: data.get("sa").and_then(Value::as_bool),
         timestamp_ms: data.get("ti")?.as_i64()?,
@@ -141,14 +145,14 @@ fn read_data(data: &Map<String, Value>) -> Option<Payload> {
 }
 
 /// A text that is not empty.
-fn text(data: &Map<String, Value>, key: &str) -> Option<Box<str>> {
-    data.get(key)?.as_str().filter(|text| !text.is_empty()).map(Into::into)
+fn text<'a>(data: &'a Object<'_>, key: &str) -> Option<&'a str> {
+    data.get(key)?.as_str().filter(|text| !text.is_empty())
 }
 
-fn text_or_number(data: &Map<String, Value>, key: &str) -> Option<Box<str>> {
+fn text_or_number(data: &Object<'_>, key: &str) -> Option<Box<str>> {
     match data.get(key)?.as_i64() {
         Some(number) => Some(itoa::Buffer::new().format(number).into()),
-        None => text(data, key),
+        None => text(data, key).map(Into::into),
     }
 }
 

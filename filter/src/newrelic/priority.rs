@@ -2,6 +2,8 @@
 //!
 //! On the wire: a decimal number, at most six fraction digits, no sign, no exponent, no trailing zeros.
 
+use alloc::vec::Vec;
+
 /// A priority in millionths: exact, ordered, and printed without floating point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u64);

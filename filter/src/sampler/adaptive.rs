@@ -5,6 +5,8 @@
 //! through ever fewer, down to none at `2 * target` (Ruby agent `adaptive_sampler.rb`, Java agent
 //! `tracing/samplers/AdaptiveSampler`; here with the exact threshold and an explicit end).
 
+use alloc::vec::Vec;
+
 use super::shared;
 use crate::random::{RandomPool, scale};
 
@@ -108,7 +110,31 @@ impl AdaptiveState {
 pub fn back_off_threshold(target: u64, sampled: u64) -> f64 {
     // Both are small: targets end at 120, and the threshold is not asked for from twice the target on.
     let (target, sampled) = (target as f64, sampled as f64);
-    target.powf(target / sampled) - target.sqrt()
+    power(target, target / sampled) - power(target, 0.5)
+}
+
+/// A number from 1 on to the power of one from 0 to 1, to 12 digits. `core` has no powers.
+fn power(base: f64, exponent: f64) -> f64 {
+    exp(ln(base) * exponent)
+}
+
+/// The natural logarithm: `x = 2^n * m` and `ln m = 2 artanh((m - 1) / (m + 1))`, whose series converges fast near 1.
+fn ln(number: f64) -> f64 {
+    let (mut mantissa, mut halvings) = (number, 0.0);
+    while mantissa > 1.5 {
+        mantissa /= 2.0;
+        halvings += 1.0;
+    }
+    let z = (mantissa - 1.0) / (mantissa + 1.0);
+    let series = (0..10).rev().fold(0.0, |sum, n| sum * z * z + 1.0 / f64::from(2 * n + 1));
+    halvings * core::f64::consts::LN_2 + 2.0 * z * series
+}
+
+/// The exponential: `e^x = (e^(x / 2^8))^(2^8)`, and the series of the smaller power.
+fn exp(number: f64) -> f64 {
+    let part = number / 256.0;
+    let series = (1..10).rev().fold(1.0, |sum, n| 1.0 + sum * part / f64::from(n));
+    (0..8).fold(series, |power, _| power * power)
 }
 
 #[cfg(test)]
@@ -156,6 +182,16 @@ mod tests {
         ] {
             let threshold = back_off_threshold(target, sampled);
             assert!((threshold - expected).abs() < 0.000_05, "target {target}, {sampled} sampled: {threshold}");
+        }
+    }
+
+    #[test]
+    fn powers_are_those_of_the_standard_library_to_ten_digits() {
+        for base in [1.0, 2.0, 10.0, 119.0, 120.0, 1e6_f64] {
+            for exponent in [0.0, 0.5, 10.0 / 19.0, 120.0 / 121.0, 1.0] {
+                let expected = base.powf(exponent);
+                assert!((power(base, exponent) - expected).abs() <= expected * 1e-10, "{base} to the {exponent}");
+            }
         }
     }
 

@@ -20,7 +20,7 @@ impl RatioSampler {
     pub fn new(ratio: f64) -> Self {
         // `clamp` leaves NaN alone, and the conversion makes 0 of it.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=2^64")]
-        let bound = (ratio.clamp(0.0, 1.0) * TWO_TO_THE_64).round() as u128;
+        let bound = round(ratio.clamp(0.0, 1.0) * TWO_TO_THE_64) as u128;
         Self { bound }
     }
 
@@ -36,15 +36,20 @@ impl RatioSampler {
     }
 }
 
+/// Rounds for a conversion that cuts. Numbers from 2^52 on are whole.
+fn round(number: f64) -> f64 {
+    const TWO_TO_THE_52: f64 = 4_503_599_627_370_496.0;
+    if number < TWO_TO_THE_52 { number + 0.5 } else { number }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::lower_hex;
     use crate::random::RandomPool;
 
     /// Reads an id as a `newrelic` header may spell it: any case, shorter than 32 digits.
     fn trace_id(text: &str) -> TraceId {
-        lower_hex(text.to_ascii_lowercase().as_bytes()).and_then(TraceId::from_u128).unwrap()
+        u128::from_str_radix(text, 16).ok().and_then(TraceId::from_u128).unwrap()
     }
 
     #[test]

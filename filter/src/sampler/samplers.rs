@@ -1,5 +1,7 @@
 //! The configured samplers, and the decision procedure over them.
 
+use alloc::vec::Vec;
+
 use super::adaptive::{AdaptiveState, Draw};
 use super::course::{Course, Layer};
 use super::decision::{Decision, Granularity, Inbound, Parent};

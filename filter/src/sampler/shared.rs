@@ -9,6 +9,8 @@
 //! prefix, so that our keys meet nobody else's, and the hash, so that differently configured instances do not
 //! meet each other. The value is checked, because whoever shares the `vm_id` can write to it.
 
+use alloc::vec::Vec;
+
 use crate::id::SpanId;
 
 /// The number to pass with the first write of a key that was absent.

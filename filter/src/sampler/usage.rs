@@ -1,5 +1,8 @@
 //! Supportability metrics that tell New Relic which samplers are in use.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::config::{SamplerKind, SamplerSections, SamplerSettings};
 
 /// The statistics that a configuration counts once, when it starts: one name for each section of an enabled

@@ -1,5 +1,7 @@
 //! The attributes of one record, as the operator's lists and the trace's granularity let them through.
 
+use alloc::vec::Vec;
+
 use crate::config::{AttributeFilter, NamePattern};
 use crate::record::{Attribute, Class, Key, Name, SpanKind, Value};
 use crate::sampler::Granularity;

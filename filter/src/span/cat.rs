@@ -1,5 +1,7 @@
 //! A request's part in Cross Application Tracing. An outbound proxy lets the headers pass; it only reads the answer.
 
+use alloc::vec::Vec;
+
 use crate::config::Role;
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders};
 use crate::id::TransactionId;

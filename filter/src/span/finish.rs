@@ -1,5 +1,9 @@
 //! The end of a request: what it was, as records.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::attributes::{Attributes, seconds};
 use super::cat::{CatCalls, CatRequest};
 use super::names;

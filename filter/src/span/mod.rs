@@ -7,6 +7,9 @@
 //! The request's header buffer is kept until the end only when something is recorded; it is then read a second time,
 //! which is cheaper than copying what every recorded attribute needs.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 mod attributes;
 mod cat;
 mod finish;

@@ -1,5 +1,7 @@
 //! Names of transactions and spans, from a bounded set whatever callers send.
 
+use alloc::vec::Vec;
+
 use crate::url;
 
 /// What every transaction name made here begins with.

@@ -1,6 +1,9 @@
 //! Envoy's response flags: why a request got no answer of its upstream (Envoy, `stream_info.h`, and the access log's
 //! `%RESPONSE_FLAGS%`).
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// The short names by bit, as `response.flags` numbers them.
 const NAMES: [&str; 30] = [
     "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH",

@@ -8,8 +8,10 @@
 //! trace-flags = 2HEXDIGLC     ; bit field
 //! ```
 
+use alloc::vec::Vec;
+
 use crate::headers::trim_ows;
-use crate::id::{SpanId, TraceId, lower_hex};
+use crate::id::{SpanId, TraceId, hex_byte};
 
 /// A valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub struct TraceFlags {
 
 impl TraceFlags {
     /// Keeps the bits that are defined.
-    fn from_bits(bits: u128) -> Self {
+    fn from_bits(bits: u8) -> Self {
         Self { sampled: bits & 1 != 0, random: bits & 2 != 0 }
     }
 
@@ -83,7 +85,7 @@ pub const BYTES: usize = 55;
 pub fn parse(value: &[u8]) -> Result<Traceparent, TraceparentError> {
     use TraceparentError as E;
     let (version, rest) = trim_ows(value).split_first_chunk::<2>().ok_or(E::Version)?;
-    let version = lower_hex(version).filter(|version| *version != 0xff).ok_or(E::Version)?;
+    let version = hex_byte(version).filter(|version| *version != 0xff).ok_or(E::Version)?;
     if rest.first() != Some(&b'-') {
         return Err(E::Version);
     }
@@ -92,7 +94,7 @@ pub fn parse(value: &[u8]) -> Result<Traceparent, TraceparentError> {
     let (parent_id, rest) = dash_then::<16>(rest).ok_or(E::ParentId)?;
     let parent_id = SpanId::from_hex(parent_id).ok_or(E::ParentId)?;
     let (flags, rest) = dash_then::<2>(rest).ok_or(E::Flags)?;
-    let mut flags = lower_hex(flags).map(TraceFlags::from_bits).ok_or(E::Flags)?;
+    let mut flags = hex_byte(flags).map(TraceFlags::from_bits).ok_or(E::Flags)?;
     // Of a later version's flags only `sampled` is known to mean what it says.
     flags.random &= version == 0;
     match (version, rest) {

@@ -9,6 +9,8 @@
 //! nblk-chr    = %x21-2B / %x2D-3C / %x3E-7E  ; printable, neither "," nor "="
 //! ```
 
+use alloc::vec::Vec;
+
 use crate::headers::trim_ows;
 
 /// List members of one header, at most.

@@ -5,8 +5,8 @@ use newrelic_tracing::config::{
     RoleSetting, SamplerKind, SamplerSections, SamplerSettings, Secret, SpanEvents, SpanLimit, StatusCodes,
     TransactionEvents, TrustInbound,
 };
-use newrelic_tracing::export::ledger::Kind;
 use newrelic_tracing::export::common::Common;
+use newrelic_tracing::export::ledger::Kind;
 use newrelic_tracing::export::response::Response;
 use newrelic_tracing::export::{BudgetRequest, Destination, Exporters, Refusal};
 use newrelic_tracing::id::{SpanId, TraceId, TraceIdentity};

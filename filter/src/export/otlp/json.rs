@@ -1,5 +1,7 @@
 //! OTLP spans as JSON: ids in hexadecimal, 64-bit integers as text, enumerations as numbers.
 
+use alloc::vec::Vec;
+
 use super::{STATUS_ERROR, attributes, flags, kind, parent};
 use crate::export::common::{COMMON_VALUE_CHARS_MAX, Common, PROVIDER, VERSION};
 use crate::export::json;

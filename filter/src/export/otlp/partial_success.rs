@@ -8,7 +8,7 @@
 
 use crate::config::OtlpEncoding;
 use crate::export::protobuf::{FieldValue, take_field};
-use serde_json::Value;
+use crate::json;
 
 /// An answer that is longer tells of something else.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -39,7 +39,7 @@ fn field(message: &[u8], number: u64) -> Option<FieldValue<'_>> {
 
 /// 64-bit integers are text in this form, but a reader has to take numbers too.
 fn from_json(body: &[u8]) -> Option<u64> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
+    let answer = json::parse(body).ok()?;
     let rejected = answer.get("partialSuccess")?.get("rejectedSpans")?;
     rejected.as_u64().or_else(|| rejected.as_str()?.parse().ok())
 }

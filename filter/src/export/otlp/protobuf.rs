@@ -1,5 +1,7 @@
 //! OTLP spans as protobuf.
 
+use alloc::vec::Vec;
+
 use super::{STATUS_ERROR, attributes, flags, kind, parent};
 use crate::export::common::{COMMON_VALUE_CHARS_MAX, Common, PROVIDER, VERSION};
 use crate::export::limits::{Limits, TooLarge};

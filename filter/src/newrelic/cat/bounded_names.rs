@@ -1,5 +1,8 @@
 //! A set of names that peers choose, which stops growing.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 /// Names seen, at most so many. Statistics are never forgotten by a proxy, so the names must be bounded: in each
 /// worker by this set, and in the process by a list that the workers share.
 #[derive(Debug)]

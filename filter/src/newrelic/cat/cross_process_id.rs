@@ -4,6 +4,8 @@
 //! cross-process-id = 1*DIGIT "#" 1*DIGIT          ; account "#" application, below 64 bytes
 //! ```
 
+use alloc::boxed::Box;
+
 /// The longest id, in bytes; longer ones are refused by newrelic/newrelic-php-agent too.
 pub const CROSS_PROCESS_ID_BYTES_MAX: usize = 63;
 

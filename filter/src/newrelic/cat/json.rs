@@ -1,12 +1,14 @@
 //! The JSON of CAT values: short arrays, written without blanks and in ASCII.
 
-use serde_json::Value;
+use alloc::vec::Vec;
+
+use crate::json::Value;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Reads a text that is one JSON value.
-pub(super) fn parse(text: &str) -> Option<Value> {
-    serde_json::from_slice(text.as_bytes()).ok()
+pub(super) fn parse(text: &str) -> Option<Value<'_>> {
+    crate::json::parse(text.as_bytes()).ok()
 }
 
 /// Appends a string with its quotes.

@@ -1,5 +1,7 @@
 //! MD5 (RFC 1321), for path hashes only: it protects nothing.
 
+use alloc::vec::Vec;
+
 /// One word for each step: the whole part of 2^32 * |sin(step)|, steps counted from 1.
 const SINES: [u32; 64] = [
     0xd76a_a478,

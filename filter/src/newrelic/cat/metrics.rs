@@ -8,6 +8,8 @@
 //! They are New Relic's names of the metrics. Peers choose their parts, and a proxy never forgets a statistic, so
 //! every part is cut and the names beyond a bound go by `Other`.
 
+use alloc::string::String;
+
 use super::{AppData, BoundedNames, CrossProcessId};
 
 /// Distinct callers, and distinct pairs of host and callee, that have statistics of their own.

@@ -4,6 +4,10 @@
 //! obfuscated = base64( bytes XOR key, the key repeated )       ; RFC 4648 section 4, with padding
 //! ```
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

@@ -6,6 +6,8 @@
 //! ```
 //! The referring hash is 0 unless it is exactly eight hex digits (newrelic/node-newrelic `lib/util/hashes.js`).
 
+use alloc::string::String;
+
 use super::md5;
 
 /// A path hash: 32 bits, eight lower-case hex digits on the wire, ordered like its text.

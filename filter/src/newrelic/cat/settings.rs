@@ -1,5 +1,8 @@
 //! What an application must know to take part in CAT.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::{CrossProcessId, CrossProcessIdError, EncodingKey};
 
 /// Why CAT stays off.

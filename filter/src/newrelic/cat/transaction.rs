@@ -8,9 +8,11 @@
 //! path-hash   = string / null
 //! ```
 
-use serde_json::Value;
+use alloc::boxed::Box;
+use alloc::string::String;
 
 use super::{EncodingKey, ObfuscationError, PathHash, json};
+use crate::json::Value;
 
 /// The longest guid, trip id or path hash that is accepted, in bytes; agents write 16 and 8. They are sent on and
 /// recorded, so a caller must not choose their size freely.
@@ -85,9 +87,9 @@ impl CallerTransaction {
         use TransactionError as E;
         let value = json::parse(text).ok_or(E::Json)?;
         let elements = value.as_array().ok_or(E::Array)?;
-        let [guid, record_tt, rest @ ..] = elements.as_slice() else { return Err(E::Elements) };
+        let [guid, record_tt, rest @ ..] = elements else { return Err(E::Elements) };
         let guid = guid.as_str().filter(|guid| (1..=ID_BYTES_MAX).contains(&guid.len())).ok_or(E::Guid)?;
-        if !record_tt.is_boolean() {
+        if record_tt.as_bool().is_none() {
             return Err(E::RecordTt);
         }
         Ok(Self {
@@ -99,8 +101,8 @@ impl CallerTransaction {
 }
 
 /// A string that may be missing, null or, as the Go agent writes null, empty.
-fn optional_id(value: Option<&Value>, why: TransactionError) -> Result<Option<Box<str>>, TransactionError> {
-    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+fn optional_id(value: Option<&Value<'_>>, why: TransactionError) -> Result<Option<Box<str>>, TransactionError> {
+    let Some(value) = value.filter(|value| **value != Value::Null) else { return Ok(None) };
     match value.as_str() {
         Some("") => Ok(None),
         Some(text) if text.len() <= ID_BYTES_MAX => Ok(Some(text.into())),

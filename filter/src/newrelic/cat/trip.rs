@@ -1,6 +1,10 @@
 //! The state of one transaction in a trip through several applications.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::id::TransactionId;
 use crate::record::{Attribute, Name, Value, keys};
