@@ -105,9 +105,9 @@ use crate::id::{SpanId, TraceId, TraceIdentity, TransactionId};
 use crate::newrelic::cat::{
     Answer, AppData, AppDataError, NEWRELIC_APP_DATA, NEWRELIC_ID, NEWRELIC_TRANSACTION, Settings, Trip, read_app_data,
 };
-use crate::propagation::{Inbound, Outbound, Parent, Propagator, Refusal, Sequence};
+use crate::propagation::{self, Inbound, Outbound, Parent, Propagator, Refusal, Sequence};
 use crate::random::RandomPool;
-use crate::sampler::{self, Decision, Samplers, Verdict};
+use crate::sampler::{Decision, Inbound as SamplerInput, Samplers, Verdict};
 use crate::stats::{Counter, Stats};
 use crate::w3c::tracestate::Members;
 
@@ -287,7 +287,7 @@ impl DistributedTracing {
             return decision;
         }
         let Inputs { now_ns, random, stats } = inputs;
-        let input = sampler_input(transaction, self.parent(transaction).as_ref());
+        let input = propagation::sampler_input(self.parent(transaction).as_ref(), transaction.trace.id);
         let decision = self.decide(&input, now_ns, random);
         if decision.sampler_ran {
             stats.count(if decision.sampled { Counter::DecisionsSampled } else { Counter::DecisionsNotSampled });
@@ -296,7 +296,7 @@ impl DistributedTracing {
         decision
     }
 
-    fn decide(&mut self, input: &sampler::Inbound, now_ns: u64, random: &mut RandomPool) -> Decision {
+    fn decide(&mut self, input: &SamplerInput, now_ns: u64, random: &mut RandomPool) -> Decision {
         let mut verdict = self.samplers.decide(input, now_ns, random);
         loop {
             match verdict {
@@ -363,19 +363,6 @@ fn count_created(name: &str, stats: &mut Stats) {
         TRACEPARENT => stats.count(Counter::W3cCreated),
         NEWRELIC => stats.count(Counter::PayloadCreated),
         _ => {}
-    }
-}
-
-fn sampler_input(transaction: &Transaction, parent: Option<&Parent<'_>>) -> sampler::Inbound {
-    let trace_id = transaction.trace.id;
-    let Some(parent) = parent else { return sampler::Inbound::root(trace_id) };
-    let caller = parent.caller.as_ref();
-    sampler::Inbound {
-        parent: parent.section,
-        sampled: caller.and_then(|caller| caller.sampled),
-        priority: caller.and_then(|caller| caller.priority),
-        trace_id,
-        caller: caller.map_or(0, |caller| sampler::shared::account_hash(&caller.account_id)),
     }
 }
 

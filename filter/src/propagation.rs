@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::config::{Account, Config};
 use crate::headers::{HeaderEdit, RequestHeaders, trim_ows};
-use crate::id::{ParentId, SpanId, TraceIdentity};
+use crate::id::{ParentId, SpanId, TraceId, TraceIdentity};
 use crate::newrelic::CallerType;
 use crate::newrelic::list_member::{self, Entry, OwnEntry};
 use crate::newrelic::payload::{self, OwnPayload, Payload, PayloadError};
@@ -313,6 +313,18 @@ impl Propagator {
     }
 }
 
+/// What the sampler decides by: the parent, when there is one, and the trace that is continued or new.
+pub fn sampler_input(parent: Option<&Parent<'_>>, trace_id: TraceId) -> sampler::Inbound {
+    let caller = parent.and_then(|parent| parent.caller.as_ref());
+    sampler::Inbound {
+        parent: parent.map_or(sampler::Parent::Root, |parent| parent.section),
+        sampled: caller.and_then(|caller| caller.sampled),
+        priority: caller.and_then(|caller| caller.priority),
+        trace_id,
+        caller: caller.map_or(0, |caller| sampler::shared::account_hash(&caller.account_id)),
+    }
+}
+
 fn remote_parent(sampled: bool) -> sampler::Parent {
     if sampled { sampler::Parent::RemoteSampled } else { sampler::Parent::RemoteNotSampled }
 }
@@ -367,7 +379,7 @@ mod tests {
         assert!(sequence.may_accept(&mut |counter| seen.push(counter)));
         sequence.note_accept(&Inbound::Absent);
         assert!(sequence.may_accept(&mut |counter| seen.push(counter)), "nothing was accepted yet");
-        let trace = crate::id::TraceId::from_u128(1).unwrap().into();
+        let trace = TraceId::from_u128(1).unwrap().into();
         sequence.note_accept(&Inbound::Parent(Parent {
             trace,
             parent_id: None,

@@ -28,7 +28,7 @@ use crate::config::{Config, ExcludeRule, Role, TrustInbound};
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, trim_ows};
 use crate::id::{SpanId, TraceIdentity};
 use crate::newrelic::cat::Settings as CatSettings;
-use crate::propagation::{Inbound, Outbound, Parent, Propagator};
+use crate::propagation::{self, Inbound, Outbound, Parent, Propagator};
 use crate::random::RandomPool;
 use crate::sampler::{self, Decision, Granularity};
 use crate::stats::{Counter, Stats};
@@ -232,15 +232,7 @@ fn foreign_of<'b, 'a>(parent: Option<&'b Parent<'a>>) -> &'b Members<'a> {
 impl Opening<'_> {
     /// What the sampler decides by.
     pub fn sampler_input(&self) -> sampler::Inbound {
-        let parent = parent_of(&self.inbound);
-        let caller = parent.and_then(|parent| parent.caller.as_ref());
-        sampler::Inbound {
-            parent: parent.map_or(sampler::Parent::Root, |parent| parent.section),
-            sampled: caller.and_then(|caller| caller.sampled),
-            priority: caller.and_then(|caller| caller.priority),
-            trace_id: self.trace.id,
-            caller: caller.map_or(0, |caller| sampler::shared::account_hash(&caller.account_id)),
-        }
+        propagation::sampler_input(parent_of(&self.inbound), self.trace.id)
     }
 
     /// Takes the decision: the request as it goes on, and the header changes that the next hop shall see.
