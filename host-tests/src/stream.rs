@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::abi::{BufferType, MapType};
+use crate::abi::{BufferType, MapType, StreamType};
 use crate::headers::HeaderMap;
 use crate::property::{Path, Value};
 
@@ -139,6 +139,7 @@ impl Ending {
         Self::reply(503, flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream")
             .body("no healthy upstream")
             .without_upstream()
+            .attempts(1)
     }
 
     /// NR: no route matches; 404. Open the stream with [`StreamBuilder::unrouted`] if the filter
@@ -185,10 +186,14 @@ impl Ending {
         Self::reply(400, flags::DOWNSTREAM_PROTOCOL_ERROR, "http1.codec_error").body("Bad Request").without_upstream()
     }
 
-    /// A WebSocket closed normally after a `101`. Envoy flags UC even then.
+    /// The upstream closed a WebSocket normally after a `101`. Envoy flags UC even then.
     #[must_use]
     pub fn websocket_closed() -> Self {
-        Self { flags: flags::UPSTREAM_CONNECTION_TERMINATION, ..Self::complete() }
+        Self {
+            flags: flags::UPSTREAM_CONNECTION_TERMINATION,
+            details: Some("upstream_reset_after_response_started{connection_termination}".to_owned()),
+            ..Self::complete()
+        }
     }
 
     /// Sets how many attempts Envoy made.
@@ -235,6 +240,8 @@ pub(crate) struct StreamSettings {
     pub(crate) route: Option<String>,
     pub(crate) protocol: String,
     pub(crate) received: Option<HeaderMap>,
+    pub(crate) tracer_headers: HeaderMap,
+    pub(crate) attempts: u64,
 }
 
 impl Default for StreamSettings {
@@ -250,6 +257,8 @@ impl Default for StreamSettings {
             route: Some("default".to_owned()),
             protocol: "HTTP/1.1".to_owned(),
             received: None,
+            tracer_headers: HeaderMap::new(),
+            attempts: 1,
         }
     }
 }
@@ -308,9 +317,12 @@ pub(crate) struct Stream {
     pub(crate) request_body: Vec<u8>,
     pub(crate) response_body: Vec<u8>,
     pub(crate) request_bytes: u64,
-    pub(crate) response_bytes: u64,
     pub(crate) started: bool,
+    /// Whether the request headers passed all filters, so that the router tried the upstream.
+    pub(crate) routed: bool,
     pub(crate) response_started: bool,
+    /// Whether the last byte of the response came.
+    pub(crate) response_complete: bool,
     pub(crate) ending: Option<Ending>,
     pub(crate) ended: bool,
     pub(crate) local_reply: Option<LocalReply>,
@@ -336,6 +348,27 @@ impl Stream {
     pub(crate) fn writable(&mut self, filter: usize, map: MapType) -> Option<&mut HeaderMap> {
         let context = self.filters.get(filter)?;
         if context.maps.contains(&map) { self.headers.get_mut(&map) } else { None }
+    }
+
+    /// Closes the maps of one direction for the guest at `filter`.
+    pub(crate) fn close_maps(&mut self, filter: usize, side: StreamType) {
+        let closed = if side == StreamType::Request {
+            [MapType::RequestHeaders, MapType::RequestTrailers]
+        } else {
+            [MapType::ResponseHeaders, MapType::ResponseTrailers]
+        };
+        if let Some(context) = self.filters.get_mut(filter) {
+            context.maps.retain(|map| !closed.contains(map));
+        }
+    }
+
+    /// The request headers passed all filters: the proxy's own tracer writes its context.
+    pub(crate) fn leave(&mut self) {
+        self.routed = true;
+        let headers = self.headers.entry(MapType::RequestHeaders).or_default();
+        for (name, value) in self.settings.tracer_headers.iter() {
+            headers.replace(name, value);
+        }
     }
 
     /// The part of its life the stream is in.

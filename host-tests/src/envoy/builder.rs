@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::plugin::Plugin;
 use crate::profile::Profile;
 use crate::shared::{SharedData, SharedQueues};
-use crate::state::{AutoAnswer, ForeignFunction, Process, SharedProcess};
+use crate::state::{AutoAnswer, Cluster, ForeignFunction, Process, SharedProcess};
 
 /// 2025-06-15T15:06:40.123Z.
 const DEFAULT_CLOCK_NS: u64 = 1_750_000_000_123_000_000;
@@ -35,7 +35,7 @@ pub struct Builder {
     plugins: Vec<Plugin>,
     workers: usize,
     profile: Profile,
-    clusters: BTreeMap<String, Option<AutoAnswer>>,
+    clusters: BTreeMap<String, Cluster>,
     clock_ns: u64,
     log_level: LogLevel,
     node: Node,
@@ -97,7 +97,15 @@ impl Builder {
     /// Makes a cluster known. Calls to it wait for [`Envoy::answer`].
     #[must_use]
     pub fn cluster(mut self, name: impl Into<String>) -> Self {
-        self.clusters.insert(name.into(), None);
+        self.clusters.insert(name.into(), Cluster::Waiting);
+        self
+    }
+
+    /// Makes a cluster known that has no healthy host: an HTTP call to it answers `InternalFailure`
+    /// and is not answered otherwise.
+    #[must_use]
+    pub fn empty_cluster(mut self, name: impl Into<String>) -> Self {
+        self.clusters.insert(name.into(), Cluster::WithoutHosts);
         self
     }
 
@@ -106,7 +114,7 @@ impl Builder {
     #[must_use]
     pub fn answering_cluster(mut self, name: impl Into<String>, answer: Answer, after: Duration) -> Self {
         let auto = AutoAnswer { answer, after_ns: nanoseconds(after) };
-        self.clusters.insert(name.into(), Some(auto));
+        self.clusters.insert(name.into(), Cluster::Answering(auto));
         self
     }
 

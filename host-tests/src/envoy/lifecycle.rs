@@ -70,10 +70,18 @@ impl Envoy {
             let detail = format!("this version of Envoy does not have {}", outside.join(", "));
             return Err(Failure::new(FailureKind::Import, detail));
         }
-        let vm = self.make_vm(Thread::Canary, plugin)?;
+        let vm = self.make_vm(Thread::Canary, &self.first_of_vm(plugin))?;
         let tried = self.configure_in(vm, plugin);
         self.drop_vm(vm);
         tried.map(drop)
+    }
+
+    /// The plugin for which the VM of this one was made first: its environment is that of the VM.
+    fn first_of_vm(&self, plugin: &Arc<Plugin>) -> Arc<Plugin> {
+        let separates = self.process.lock().profile.separates_environments();
+        let key = |plugin: &Plugin| plugin.vm_key(self.module_of(plugin).identity(), separates);
+        let mut of_roots = self.roots.iter().filter(|root| root.alive).map(|root| &root.plugin);
+        Arc::clone(of_roots.find(|first| key(first) == key(plugin)).unwrap_or(plugin))
     }
 
     fn module_of(&self, plugin: &Plugin) -> Module {
@@ -119,6 +127,7 @@ impl Envoy {
             return Ok(index);
         }
         let context = self.configure_in(vm, plugin)?;
+        let now_ns = self.process.lock().clock.elapsed_ns();
         self.roots.push(Root {
             plugin: Arc::clone(plugin),
             vm,
@@ -126,7 +135,7 @@ impl Envoy {
             streams: std::collections::BTreeSet::new(),
             retired: false,
             alive: true,
-            reload_at_ns: 0,
+            reload_at_ns: now_ns.saturating_add(RELOAD_BACKOFF_NS),
         });
         Ok(self.roots.len() - 1)
     }
@@ -188,14 +197,7 @@ impl Envoy {
 
     /// Nothing of a dead VM runs any more. Its calls stay open, but are never delivered.
     fn bury(&mut self, vm: usize) {
-        let now_ns = {
-            let mut process = self.process.lock();
-            process.timers.retain(|(of, _), _| *of != vm);
-            process.clock.elapsed_ns()
-        };
-        for root in self.roots.iter_mut().filter(|root| root.vm == vm) {
-            root.reload_at_ns = now_ns.saturating_add(RELOAD_BACKOFF_NS);
-        }
+        self.process.lock().timers.retain(|(of, _), _| *of != vm);
         if let Some(dead) = self.vms.get_mut(&vm) {
             dead.state_mut().deferred.clear();
         }

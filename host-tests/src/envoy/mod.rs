@@ -69,7 +69,7 @@ struct Root {
     retired: bool,
     /// Whether its context still exists in the VM.
     alive: bool,
-    /// When a new VM may be tried, with `FailurePolicy::Reload`.
+    /// When a new VM may be tried, with `FailurePolicy::Reload`: counted from when this one was made.
     reload_at_ns: u64,
 }
 
@@ -132,6 +132,20 @@ impl Envoy {
     #[must_use]
     pub fn fuel_of(&self, stream: StreamId) -> u64 {
         self.callbacks_of(stream).iter().map(|callback| callback.fuel).sum()
+    }
+
+    /// The callbacks of one stream, each with its host calls and what they answered, as text that is
+    /// the same in every run: to keep beside a test and compare with.
+    #[must_use]
+    pub fn snapshot(&self, stream: StreamId) -> String {
+        let mut text = String::new();
+        for callback in self.callbacks_of(stream) {
+            text += &format!("{}\n", callback.name);
+            for call in &callback.host_calls {
+                text += &format!("    {} {} -> {}\n", call.name, call.about, call.status);
+            }
+        }
+        text
     }
 
     /// Forgets callbacks and log lines.

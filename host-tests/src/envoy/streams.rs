@@ -156,6 +156,22 @@ impl<'a> StreamBuilder<'a> {
         self
     }
 
+    /// Sets how many attempts it takes until the upstream responds: what
+    /// `upstream.request_attempt_count` is from the response on, and until the stream ends.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u64) -> Self {
+        self.settings.attempts = attempts;
+        self
+    }
+
+    /// Header lines that the proxy's own tracer writes over those of the filters when the request
+    /// leaves: Envoy injects the context of its tracer in the router, after every filter.
+    #[must_use]
+    pub fn native_tracer(mut self, headers: impl Into<HeaderMap>) -> Self {
+        self.settings.tracer_headers = headers.into();
+        self
+    }
+
     /// Request headers that Envoy received but the filter was never called for. It sees them in
     /// `proxy_on_log` only.
     #[must_use]
@@ -280,9 +296,10 @@ impl Envoy {
             request_body: Vec::new(),
             response_body: Vec::new(),
             request_bytes: 0,
-            response_bytes: 0,
             started: false,
+            routed: false,
             response_started: false,
+            response_complete: false,
             ending: None,
             ended: false,
             local_reply: None,
@@ -410,6 +427,7 @@ impl Envoy {
             let expected = stream.started && !stream.response_started && !stream.ended;
             if expected {
                 stream.response_started = true;
+                stream.response_complete = end_of_stream;
                 stream.response_start_ns = Some(now_ns);
                 stream.headers.insert(MapType::ResponseHeaders, headers);
             }
@@ -445,7 +463,7 @@ impl Envoy {
                 stream.started.then_some(stream.request_body.len())
             }
             Side::Response => {
-                stream.response_bytes += len;
+                stream.response_complete |= end_of_stream;
                 stream.response_started.then_some(stream.response_body.len())
             }
         })?;
@@ -476,7 +494,10 @@ impl Envoy {
 
     fn trailers(&mut self, stream: StreamId, side: Side, trailers: HeaderMap) -> Result<HeaderMap> {
         let (map, _) = side.trailers();
-        self.with(stream.0, |stream| stream.headers.insert(map, trailers))?;
+        self.with(stream.0, |stream| {
+            stream.response_complete |= side == Side::Response;
+            stream.headers.insert(map, trailers);
+        })?;
         let passed = self.pass_trailers(stream.0, side, None).and_then(|()| self.settle());
         self.told(passed)?;
         self.header_map(stream, map)
@@ -488,6 +509,22 @@ impl Envoy {
     /// `Usage` when there is no such stream.
     pub fn header_map(&self, stream: StreamId, map: MapType) -> Result<HeaderMap> {
         self.with(stream.0, |stream| stream.headers.get(&map).cloned().unwrap_or_default())
+    }
+
+    /// The request body that came through all filters so far: what the upstream got.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such stream.
+    pub fn upstream_body(&self, stream: StreamId) -> Result<Vec<u8>> {
+        self.with(stream.0, |stream| stream.request_body.clone())
+    }
+
+    /// The response body that came through all filters so far: what the client got.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such stream.
+    pub fn downstream_body(&self, stream: StreamId) -> Result<Vec<u8>> {
+        self.with(stream.0, |stream| stream.response_body.clone())
     }
 
     /// Changes the request headers as later filters and the router do: the access log shows it.
@@ -547,6 +584,9 @@ impl Envoy {
             if side == Side::Request && self.with(id, |stream| stream.local_reply.is_some() || stream.reset)? {
                 return outcome;
             }
+        }
+        if side == Side::Request {
+            self.with(id, Stream::leave)?;
         }
         outcome
     }
@@ -647,7 +687,10 @@ impl Envoy {
             return Ok(());
         }
         if begun {
-            return self.with(id, |stream| drop(stream.headers.insert(MapType::ResponseHeaders, reply.headers)));
+            return self.with(id, |stream| {
+                stream.headers.insert(MapType::ResponseHeaders, reply.headers);
+                stream.response_body = reply.body;
+            });
         }
         self.send_reply(id, reply.headers, reply.body)
     }
@@ -760,7 +803,8 @@ impl Envoy {
         self.choose_filters(id)?;
         let reply = ending.local_reply.then(|| (local_headers(&ending), ending.body.clone().into_bytes()));
         let (started, responded) = self.with(id, |stream| {
-            stream.ending = Some(attributed(ending, stream.local_reply.as_ref()));
+            let attempts = u64::from(stream.routed);
+            stream.ending = Some(attributed(ending, stream.local_reply.as_ref(), attempts));
             (stream.started, stream.response_started)
         })?;
         let mut outcome = Ok(());
@@ -770,7 +814,7 @@ impl Envoy {
             }
             Some((headers, body)) if !started => {
                 self.with(id, |stream| {
-                    stream.response_bytes += body.len() as u64;
+                    stream.response_body = body;
                     stream.headers.insert(MapType::ResponseHeaders, headers);
                 })?;
             }
@@ -786,7 +830,6 @@ impl Envoy {
         if body.is_empty() {
             return Ok(());
         }
-        self.with(id, |stream| stream.response_bytes += body.len() as u64)?;
         self.pass_body(id, Side::Response, None, body, true)
     }
 
@@ -885,13 +928,13 @@ fn local_headers(ending: &Ending) -> HeaderMap {
 }
 
 /// A reply a filter made, or a failed module caused, gives the stream its details.
-fn attributed(ending: Ending, reply: Option<&LocalReply>) -> Ending {
+fn attributed(ending: Ending, reply: Option<&LocalReply>, attempts: u64) -> Ending {
     match reply {
         Some(reply) => Ending {
             code: Some(reply.status),
             details: Some(reply.details.clone()),
             reached_upstream: false,
-            attempts: 0,
+            attempts,
             local_reply: false,
             ..ending
         },

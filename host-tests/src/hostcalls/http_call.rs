@@ -10,7 +10,7 @@ use crate::headers::HeaderMap;
 use crate::http_call::{CallId, CallState, HttpCall};
 use crate::memory::{Guest, HostResult};
 use crate::pairs;
-use crate::state::{Process, Scheduled, VmState};
+use crate::state::{Cluster, Process, Scheduled, VmState};
 
 pub(super) fn add_to(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     functions! { linker;
@@ -41,10 +41,13 @@ fn send(
     let body = guest.read(body, body_len)?;
     let trailers = HeaderMap::from(pairs::decode(&guest.read(trailers, trailers_len)?));
     guest.write_u32(token_at, 0)?;
-    let known = guest.process(|process| process.clusters.contains_key(&cluster));
+    let called = guest.process(|process| process.clusters.get(&cluster).cloned());
     let complete = [":path", ":method", ":authority"].iter().all(|name| headers.contains(name));
-    if !known || !complete || timeout_ms.cast_signed() < 0 {
+    if called.is_none() || !complete || timeout_ms.cast_signed() < 0 {
         return Err(Status::BadArgument.into());
+    }
+    if matches!(called, Some(Cluster::WithoutHosts)) {
+        return Err(Status::InternalFailure.into());
     }
     if !body.is_empty() {
         headers.replace("content-length", body.len().to_string());
@@ -82,7 +85,7 @@ fn record(process: &mut Process, mut call: HttpCall) {
     call.sent_at_ns = process.clock.wall_ns();
     call.deadline_ns = call.timeout.map(|timeout| now_ns.saturating_add(nanoseconds(timeout)));
     call.armed = process.arm();
-    if let Some(Some(auto)) = process.clusters.get(&call.cluster).cloned() {
+    if let Some(Cluster::Answering(auto)) = process.clusters.get(&call.cluster).cloned() {
         let (due_ns, armed) = (now_ns.saturating_add(auto.after_ns), process.arm());
         process.scheduled.push(Scheduled { due_ns, armed, call: position, answer: auto.answer });
     }

@@ -60,6 +60,12 @@ fn send_local_response(
 fn continue_stream(guest: &mut Guest<'_, '_>, side: u32) -> HostResult {
     let side = http_side(side)?;
     if let Some((stream, filter)) = guest.state().stream() {
+        // What waited is let go after the callback, but its maps are closed at once.
+        guest.process(|process| {
+            if let Some(stream) = process.streams.get_mut(&stream) {
+                stream.close_maps(filter, side);
+            }
+        });
         guest.state_mut().deferred.push(Deferred::Continue { stream, filter, side });
     }
     Ok(())
