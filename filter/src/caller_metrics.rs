@@ -106,7 +106,7 @@ impl Key {
     }
 }
 
-/// A duration of one caller's request.
+/// What is told of one caller's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {
     Duration,
@@ -253,9 +253,7 @@ impl CallerMetrics {
     }
 }
 
-/// The process-wide list of names, as bytes in shared data: each name followed by a line feed.
-///
-/// `None` when the name has a place already; otherwise the list to store, or nothing to store when it is full.
+/// Looks for a name in the process-wide list, whose bytes in shared data are each name followed by a line feed.
 pub fn admit(list: &[u8], name: &str, names_max: usize) -> Admission {
     let mut count = 0;
     for listed in list.split(|byte| *byte == b'\n').filter(|listed| !listed.is_empty()) {

@@ -293,7 +293,7 @@ pub mod keys {
         RESPONSE_CODE_DETAILS = "envoy.response_code_details", Some("envoy.response_code_details"), Agent;
         /// Upstream attempts after the first.
         RETRY_COUNT = "retry.count", Some("http.request.resend_count"), Agent;
-        /// Milliseconds between the last request byte sent upstream and the last answer byte.
+        /// Milliseconds between the first request byte sent upstream and the last answer byte.
         BACKEND_LATENCY = "envoy.backend_latency_ms", Some("envoy.backend_latency_ms"), Agent;
         /// Envoy cluster of the upstream.
         UPSTREAM_CLUSTER = "envoy.upstream_cluster", Some("envoy.upstream_cluster"), Agent;

@@ -89,7 +89,7 @@ counters! {
     SpansDroppedTooLarge = "newrelic.spans.dropped.too_large";
     /// Spans given up after the last retry.
     SpansDroppedRetriesExhausted = "newrelic.spans.dropped.retries_exhausted";
-    /// Spans that could not be encoded.
+    /// Spans that could not be encoded. There are none: no encoder fails but for the size.
     SpansDroppedEncoding = "newrelic.spans.dropped.encoding";
     /// Spans still queued when the plugin went away.
     SpansDroppedShutdown = "newrelic.spans.dropped.shutdown";
@@ -109,7 +109,7 @@ counters! {
     TransactionsDroppedTooLarge = "newrelic.transactions.dropped.too_large";
     /// Transactions given up after the last retry.
     TransactionsDroppedRetriesExhausted = "newrelic.transactions.dropped.retries_exhausted";
-    /// Transactions that could not be encoded.
+    /// Transactions that could not be encoded. There are none: no encoder fails but for the size.
     TransactionsDroppedEncoding = "newrelic.transactions.dropped.encoding";
     /// Transactions still queued when the plugin went away.
     TransactionsDroppedShutdown = "newrelic.transactions.dropped.shutdown";
@@ -255,18 +255,22 @@ impl Stats {
         self.named.iter().find(|named| &*named.name == name).map_or(0, |named| named.count)
     }
 
-    /// Takes the changes of the counters and gauges with fixed names.
-    pub fn take_fixed(&mut self, mut publish: impl FnMut(Fixed, i64)) {
+    /// Values of histograms that wait.
+    pub fn waiting_values(&self) -> usize {
+        self.histogram_values
+    }
+
+    /// Takes the changes of the counters and gauges with fixed names; what `publish` refuses stays for the next time.
+    pub fn take_fixed(&mut self, mut publish: impl FnMut(Fixed, i64) -> bool) {
         for (counter, value) in Counter::ALL.iter().zip(self.counters.iter_mut()) {
-            let amount = core::mem::take(value);
-            if amount > 0 {
-                publish(Fixed::Counter(*counter), i64::try_from(amount).unwrap_or(i64::MAX));
+            let amount = i64::try_from(*value).unwrap_or(i64::MAX);
+            if amount > 0 && publish(Fixed::Counter(*counter), amount) {
+                *value = 0;
             }
         }
         for (gauge, value) in Gauge::ALL.iter().zip(self.gauges.iter_mut()) {
-            let amount = core::mem::take(value);
-            if amount != 0 {
-                publish(Fixed::Gauge(*gauge), amount);
+            if *value != 0 && publish(Fixed::Gauge(*gauge), *value) {
+                *value = 0;
             }
         }
     }
@@ -312,13 +316,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_handed_out_once() {
+    fn changes_are_handed_out_once_and_kept_until_they_are_taken() {
         let mut stats = Stats::default();
         stats.count(Counter::SpansStarted);
         stats.add(Counter::SpansStarted, 2);
         stats.change(Gauge::QueueSpans, -4);
         let mut seen = Vec::new();
-        stats.take_fixed(|fixed, by| seen.push((fixed, by)));
+        stats.take_fixed(|_, _| false);
+        stats.take_fixed(|fixed, by| {
+            seen.push((fixed, by));
+            true
+        });
         assert_eq!(seen, [(Fixed::Counter(Counter::SpansStarted), 3), (Fixed::Gauge(Gauge::QueueSpans), -4)]);
         stats.take_fixed(|_, _| panic!("nothing is left"));
     }

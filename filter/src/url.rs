@@ -13,11 +13,19 @@ pub fn path_only(text: &[u8]) -> &[u8] {
 /// The query is cut first, so that an `@` inside it is not read as the end of a userinfo.
 pub fn sanitize(url: &[u8]) -> Vec<u8> {
     let url = path_only(url);
-    let start = url.windows(3).position(|three| three == b"://").map_or(0, |position| position + 3);
+    let start = scheme_bytes(url);
     let (scheme, rest) = url.split_at_checked(start).unwrap_or((&[], url));
     let authority_end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(authority_end).unwrap_or((rest, &[]));
     [scheme, without_userinfo(authority), path].concat()
+}
+
+/// Bytes of the scheme with its `://`; 0 when there is none. A later `://` belongs to the path, or to a userinfo.
+fn scheme_bytes(url: &[u8]) -> usize {
+    let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let end = url.iter().position(|byte| !is_scheme(byte)).unwrap_or(url.len());
+    let has_authority = end > 0 && url.get(end..).is_some_and(|rest| rest.starts_with(b"://"));
+    if has_authority { end + 3 } else { 0 }
 }
 
 /// The authority behind its last `@`.
@@ -62,6 +70,7 @@ mod tests {
             ("http://shop.test", "http://shop.test"),
             ("/a@b/c", "/a@b/c"),
             ("http://a@b@c/d", "http://c/d"),
+            ("bob:pw@shop.test/go/http://x", "shop.test/go/http://x"),
             ("", ""),
         ] {
             assert_eq!(sanitize(url.as_bytes()), expected.as_bytes(), "{url}");

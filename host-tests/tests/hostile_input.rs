@@ -477,3 +477,35 @@ fn header_maps_that_the_host_does_not_give_are_like_empty_ones() {
     assert!(transactions.iter().all(Value::is_object));
     assert!(upstream.all("traceparent").len() <= 1);
 }
+
+#[test]
+fn a_request_whose_headers_the_host_withholds_goes_on_as_it_is() {
+    for status in [Status::InternalFailure, Status::BadArgument, Status::NotFound] {
+        let mut envoy = Setup::role("gateway").with("exclude", json!([{ "path": "/healthz" }])).start();
+        envoy.inject(Fault::on("proxy_get_header_map_pairs", status).times(1));
+        let sent = request(&[("traceparent", TRACEPARENT), ("tracestate", STATE), ("newrelic", "stays")]);
+        let stream = envoy.stream().open();
+        let upstream = envoy.request_headers(stream, sent.clone()).expect("the filter does not trap");
+        // Half of a trace context of ours beside half of the caller's would be worse than none.
+        assert_eq!(upstream, sent, "{status:?}");
+        finish(&mut envoy, stream, "200");
+        assert!(records(&envoy, "span").is_empty());
+    }
+}
+
+#[test]
+fn a_statistic_that_the_host_did_not_define_at_first_loses_nothing() {
+    let setup = Setup::role("gateway").sampler("always_on");
+    let mut envoy =
+        setup.builder().inject(Fault::on("proxy_define_metric", Status::InternalFailure)).start().expect("starts");
+    for _ in 0..3 {
+        let stream = envoy.stream().open();
+        send(&mut envoy, stream, &request::<&str, &str>(&[]));
+        finish(&mut envoy, stream, "200");
+    }
+    tick(&mut envoy);
+    envoy.clear_faults();
+    tick(&mut envoy);
+    assert_eq!(envoy.counter("newrelic.Supportability/TraceContext/Create/Success"), 3);
+    assert_eq!(envoy.counter("newrelic.spans.recorded"), envoy.counter("newrelic.spans.exported"));
+}

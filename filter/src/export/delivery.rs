@@ -365,12 +365,21 @@ impl Delivery {
         }
     }
 
-    /// Puts the next batch whose time has come in flight.
-    pub fn take_off(&mut self, now_ns: u64, random: u128) -> Option<Token> {
+    /// Whether a batch could be put in flight now.
+    pub fn has_due_batch(&self, now_ns: u64) -> bool {
+        self.due_batch(now_ns).is_some()
+    }
+
+    fn due_batch(&self, now_ns: u64) -> Option<usize> {
         if now_ns < self.silent_until_ns || !self.has_free_flight() {
             return None;
         }
-        let index = self.waiting.iter().position(|batch| batch.due_ns <= now_ns)?;
+        self.waiting.iter().position(|batch| batch.due_ns <= now_ns)
+    }
+
+    /// Puts the next batch whose time has come in flight.
+    pub fn take_off(&mut self, now_ns: u64, random: u128) -> Option<Token> {
+        let index = self.due_batch(now_ns)?;
         let mut batch = self.waiting.remove(index)?;
         batch.request_id.get_or_insert_with(|| RequestId::from_random(random));
         batch.chance = (random & u128::from(u32::MAX)).try_into().unwrap_or(0);

@@ -2,7 +2,7 @@
 //!
 //! Nothing here calls the host. The host offers records as requests end ([`Exporters::offer_span`],
 //! [`Exporters::offer_transaction`]), each after it has answered [`Exporters::log_budget_request`]; and on every tick of
-//! the root context, and after every answer:
+//! the root context:
 //!
 //! 1. [`Exporters::budget_request`] until it gives `None`; each is answered with [`Exporters::grant`].
 //! 2. [`Exporters::next_request`] until it gives `None`, or until the worker should serve requests again; each is
@@ -107,7 +107,7 @@ pub struct BudgetRequest {
 }
 
 /// A request to post, as the host's call takes it.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "some headers are secret")]
 pub struct Request<'a> {
     /// For [`Exporters::sent`] or [`Exporters::refused`].
     pub token: RequestToken,
@@ -150,6 +150,8 @@ pub struct Exporters {
     app_name: Box<str>,
     log: Option<LogExporter>,
     deliveries: Vec<Delivery>,
+    /// Which of them sends next, when it has something to send.
+    turn: usize,
     lines: Lines,
     gzip: Option<Gzip>,
     /// One encoded record, or one line of the log.
@@ -176,6 +178,7 @@ impl Exporters {
             app_name: common.service_name.clone(),
             log: LogExporter::new(config),
             deliveries,
+            turn: 0,
             lines: Lines::default(),
             gzip: None,
             scratch: Vec::new(),
@@ -248,11 +251,16 @@ impl Exporters {
     /// in its pauses. `None` when there is nothing to send now.
     pub fn next_request(&mut self, now_ns: u64, random: u128, stats: &mut Stats) -> Option<Request<'_>> {
         let mut out = Outputs { stats, lines: &mut self.lines };
-        let (delivery, token) = self.deliveries.iter_mut().find_map(|delivery| {
+        let count = self.deliveries.len();
+        for delivery in &mut self.deliveries {
             delivery.advance(now_ns, &mut out);
-            let token = delivery.take_off(now_ns, random)?;
-            Some((delivery, token))
-        })?;
+        }
+        // In turn, so that an exporter with much to send does not keep the others waiting.
+        let (before, behind) = self.deliveries.split_at_mut_checked(self.turn)?;
+        let mut deliveries = behind.iter_mut().chain(before).enumerate();
+        let (offset, delivery) = deliveries.find(|(_, delivery)| delivery.has_due_batch(now_ns))?;
+        let token = delivery.take_off(now_ns, random)?;
+        self.turn = (self.turn + offset + 1) % count;
         delivery.frame().body(delivery.records(token), &mut self.body);
         let is_compressed =
             delivery.config.gzip && self.gzip.get_or_insert_with(Gzip::default).compress(&self.body, &mut self.wire);
@@ -265,6 +273,11 @@ impl Exporters {
             body,
             timeout_ms: delivery.config.timeout_ms,
         })
+    }
+
+    /// Whether [`Exporters::next_request`] would have a request now.
+    pub fn has_due_request(&self, now_ns: u64) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.has_due_batch(now_ns))
     }
 
     /// The host made the call, and will answer under `call_id`.

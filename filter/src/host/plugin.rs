@@ -9,7 +9,7 @@ use super::shared::Change;
 use super::stream::RouteNames;
 use super::{calls, identity, shared, statistics};
 use crate::caller_metrics::{CALLERS_MAX, CallerMetrics, PUBLISH_AT};
-use crate::config::{self, Config, CustomValue, LogLevel, Role};
+use crate::config::{self, Config, CustomValue, LogLevel, Role, SpanLimit};
 use crate::export::ledger::Kind;
 use crate::export::response::Response;
 use crate::export::{BudgetRequest, Exporters, Refusal, RequestToken, budget};
@@ -18,6 +18,7 @@ use crate::newrelic::cat::{Callees, Callers, NameList};
 use crate::random::RandomPool;
 use crate::record::{SpanRecord, TransactionRecord};
 use crate::sampler::granularity::span_metrics;
+use crate::sampler::shared::SharedKey;
 use crate::sampler::{Decision, Granularity, Inbound, Samplers, usage};
 use crate::span::{CatCalls, OpenRequest, Outcome, Records, Sink, Times, Tracer};
 use crate::stats::{Counter, Stats};
@@ -25,11 +26,21 @@ use crate::stats::{Counter, Stats};
 /// The plugin's timer: statistics and samplers are published, and exporters looked after, this often.
 const TICK_MS: u32 = 1000;
 
-/// Requests that one tick posts: compressing a batch takes up to a millisecond of the worker's time.
+/// The timer of a plugin without a reservoir, whose batches go out as they fill.
+const STREAMING_TICK_MS: u32 = 100;
+
+/// The timer while batches wait that could go out.
+const BUSY_TICK_MS: u32 = 10;
+
+/// Requests that one tick posts: compressing a batch takes up to a millisecond of the worker's time, and requests wait
+/// that long.
 const POSTS_PER_TICK: usize = 4;
 
 /// Bytes that are read of a receiver's answer.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// Marks configurations among the keys of shared data.
+const CONFIGURATION: &[u8; 16] = b"newrelic-config.";
 
 /// The environment variable that makes a wrong configuration pass requests through, and its value.
 const INVALID_CONFIG: &str = "NEW_RELIC_INVALID_CONFIG";
@@ -55,7 +66,7 @@ impl Root {
             return passes_over();
         }
         if let Self::Active(plugin) = self {
-            if plugin.configuration == bytes {
+            if plugin.configuration == SharedKey::new(CONFIGURATION, &[&bytes]) {
                 return true;
             }
             plugin.done(random);
@@ -63,7 +74,7 @@ impl Root {
         }
         match config::parse(&bytes, &|name| calls::variable(name)) {
             Ok(config) => {
-                let mut plugin = Plugin::new(bytes, config);
+                let mut plugin = Plugin::new(&bytes, config);
                 // The first instance is Envoy's check of the configuration, which never ticks.
                 plugin.publish();
                 *self = Self::Active(Box::new(plugin));
@@ -104,8 +115,8 @@ enum Phase {
 /// A plugin instance at work.
 #[derive(Debug)]
 pub(super) struct Plugin {
-    /// What the operator wrote, to tell a new configuration from the same one.
-    configuration: Vec<u8>,
+    /// A hash of what the operator wrote, to tell a new configuration from the same one.
+    configuration: SharedKey,
     tracer: Tracer,
     /// What tells plugin instances apart that shall not share sampling targets and budgets.
     identity: Vec<u8>,
@@ -119,12 +130,18 @@ pub(super) struct Plugin {
     pub(super) stats: Stats,
     statistics: statistics::Statistics,
     phase: Phase,
+    /// Milliseconds between ticks when nothing is urgent.
+    tick_ms: u32,
+    /// The timer as the host has it.
+    timer_ms: u32,
+    /// When statistics are due again; ticks in between only export.
+    publish_due_ns: u64,
 }
 
 impl Plugin {
-    fn new(configuration: Vec<u8>, config: Config) -> Self {
+    fn new(configuration: &[u8], config: Config) -> Self {
         // Every worker has an instance of its own; the operator wants to read a warning once.
-        let is_first = shared::is_first(&configuration);
+        let is_first = shared::is_first(&SharedKey::new(CONFIGURATION, &[configuration]));
         for warning in config.warnings.iter().filter(|_| is_first) {
             calls::log(LogLevel::Warn, &["newrelic: ", warning].concat());
         }
@@ -141,9 +158,13 @@ impl Plugin {
         if config.distributed_tracing.enabled && is_first {
             usage::metric_names(&config.distributed_tracing.sampler).iter().for_each(|name| stats.add_named(name, 1));
         }
-        calls::set_tick_period(tick_ms(&config));
+        let tick_ms = tick_ms(&config);
+        calls::set_tick_period(tick_ms);
         Self {
-            configuration,
+            configuration: SharedKey::new(CONFIGURATION, &[configuration]),
+            tick_ms,
+            timer_ms: tick_ms,
+            publish_due_ns: 0,
             samplers: Samplers::new(&config.distributed_tracing.sampler, &identity, infinite_tracing),
             role: identity::role_of_node(config.role),
             tracer: Tracer::new(config, records, &common.service_name),
@@ -167,6 +188,9 @@ impl Plugin {
     ) -> Option<(OpenRequest, Vec<HeaderEdit>)> {
         let role = *self.role.get_or_insert_with(identity::role_of_listener);
         let headers = RequestHeaders::new(buffer);
+        // Without any line the host did not hand over the headers: to change some of them blindly would break the
+        // caller's trace.
+        headers.pairs.into_iter().next()?;
         let opening = self.tracer.open(role, &headers, random, &mut self.stats)?;
         let decision = self.decide(&opening.sampler_input(), times.now_ns, random);
         let route = if self.tracer.is_cat() { RouteNames::read() } else { RouteNames::default() };
@@ -283,10 +307,13 @@ impl Plugin {
         }
     }
 
-    /// Publishes the statistics by caller when many wait.
+    /// Publishes values of histograms when many wait.
     pub(super) fn publish_early(&mut self) {
         if self.callers.waiting() >= PUBLISH_AT {
             self.publish_callers();
+        }
+        if self.stats.waiting_values() >= PUBLISH_AT {
+            self.statistics.publish(&mut self.stats);
         }
     }
 
@@ -297,11 +324,25 @@ impl Plugin {
 
     /// Time to publish and to export.
     pub(super) fn tick(&mut self, context: u32, random: &mut RandomPool) {
+        const MILLI: u64 = 1_000_000;
         let now_ns = calls::now_ns();
-        shared::publish_samplers(&mut self.samplers, now_ns);
         self.export(now_ns, random);
-        self.publish();
+        if now_ns >= self.publish_due_ns {
+            self.publish_due_ns = now_ns.saturating_add(u64::from(self.tick_ms) * MILLI);
+            shared::publish_samplers(&mut self.samplers, now_ns);
+            self.publish();
+        }
         self.end_when_flushed(context);
+        self.set_timer(now_ns);
+    }
+
+    /// Has the next tick come soon while batches wait that could go out.
+    fn set_timer(&mut self, now_ns: u64) {
+        let timer_ms = if self.exporters.has_due_request(now_ns) { BUSY_TICK_MS } else { self.tick_ms };
+        if timer_ms != self.timer_ms {
+            self.timer_ms = timer_ms;
+            calls::set_tick_period(timer_ms);
+        }
     }
 
     /// Tells the host that the last flush is over, once it is.
@@ -387,13 +428,16 @@ impl Plugin {
     }
 }
 
-/// Often enough for the shortest flush interval.
+/// Often enough for the shortest flush interval, and for batches that go out as they fill.
 fn tick_ms(config: &Config) -> u32 {
     let exporters = &config.exporters;
+    let is_streaming =
+        config.span_events.max_samples_stored == SpanLimit::Unlimited || config.infinite_tracing.is_some();
+    let longest = if is_streaming { STREAMING_TICK_MS } else { TICK_MS };
     let http =
         [exporters.trace_api.as_ref(), exporters.event_api.as_ref(), exporters.otlp.as_ref().map(|(_, http)| http)];
     let observer = config.infinite_tracing.as_ref().map(|tracing| &tracing.observer);
-    http.into_iter().flatten().chain(observer).map(|http| http.flush_interval_ms).fold(TICK_MS, u32::min)
+    http.into_iter().flatten().chain(observer).map(|http| http.flush_interval_ms).fold(longest, u32::min)
 }
 
 /// Instances of the same account, application and name share their targets and budgets.

@@ -81,9 +81,8 @@ pub(super) fn list_name(key: &[u8], name: &str, names_max: usize) -> bool {
     listed.unwrap_or(false)
 }
 
-/// Whether no other instance of the process has asked with the same configuration; true when the host cannot tell.
-pub(super) fn is_first(configuration: &[u8]) -> bool {
-    let key = SharedKey::new(b"newrelic-config.", &[configuration]);
+/// Whether no other instance of the process has asked with this key; true when the host cannot tell.
+pub(super) fn is_first(key: &SharedKey) -> bool {
     let is_first = update(key.as_bytes(), |seen| match seen {
         Some(_) => Change::Keep(false),
         None => Change::Store(vec![1], true),

@@ -20,24 +20,36 @@ pub(super) const CONFIG_INVALID: &str = "newrelic.config_invalid";
 impl Statistics {
     /// Defines all of them.
     pub(super) fn define() -> Self {
-        let counter = |counter: &Counter| calls::define_metric(MetricType::Counter, counter.name());
-        let gauge = |gauge: &Gauge| calls::define_metric(MetricType::Gauge, gauge.name());
-        Self { counters: Counter::ALL.iter().map(counter).collect(), gauges: Gauge::ALL.iter().map(gauge).collect() }
+        Self {
+            counters: Counter::ALL.iter().map(|counter| define_fixed(Fixed::Counter(*counter))).collect(),
+            gauges: Gauge::ALL.iter().map(|gauge| define_fixed(Fixed::Gauge(*gauge))).collect(),
+        }
     }
 
-    /// Publishes what changed.
-    pub(super) fn publish(&self, stats: &mut Stats) {
+    /// Publishes what changed. What the host has no number for yet waits for the next time.
+    pub(super) fn publish(&mut self, stats: &mut Stats) {
         calls::take_refusals(|name, count| stats.add_named(name, count));
         stats.take_fixed(|fixed, by| {
             let metric = match fixed {
-                Fixed::Counter(counter) => self.counters.get(counter as usize),
-                Fixed::Gauge(gauge) => self.gauges.get(gauge as usize),
+                Fixed::Counter(counter) => self.counters.get_mut(counter as usize),
+                Fixed::Gauge(gauge) => self.gauges.get_mut(gauge as usize),
             };
-            if let Some(metric) = metric.copied().flatten() {
-                calls::increment_metric(metric, by);
+            let Some(metric) = metric else { return false };
+            if metric.is_none() {
+                *metric = define_fixed(fixed);
             }
+            let Some(metric) = *metric else { return false };
+            calls::increment_metric(metric, by);
+            true
         });
         stats.take_named(define, publish);
+    }
+}
+
+fn define_fixed(fixed: Fixed) -> Option<u32> {
+    match fixed {
+        Fixed::Counter(counter) => calls::define_metric(MetricType::Counter, counter.name()),
+        Fixed::Gauge(gauge) => calls::define_metric(MetricType::Gauge, gauge.name()),
     }
 }
 

@@ -93,7 +93,7 @@ impl Stream {
         plugin.publish_early();
     }
 
-    /// A request that an earlier filter or the codec answered: it never reached this filter. Without header lines
+    /// A request that an earlier filter or the codec answered: it never reached this filter. Without a method
     /// there is nothing to tell of it.
     fn late(&self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) -> Option<OpenRequest> {
         if !plugin.is_active() {

@@ -3,6 +3,9 @@
 
 use core::cell::{RefCell, RefMut};
 
+#[cfg(target_feature = "atomics")]
+compile_error!("the filter's state is for a module with one thread");
+
 /// A value of the module.
 #[derive(Debug)]
 pub(super) struct OfThread<T>(RefCell<T>);

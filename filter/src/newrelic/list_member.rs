@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 use super::priority::{self, Priority};
 use super::{CallerType, parse_integer};
 
+/// Longer ids count as missing, as in the `newrelic` header that they go on in.
+const ID_BYTES_MAX: usize = 128;
+
 /// A valid entry; fields are slices of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -81,7 +84,7 @@ pub fn parse(value: &[u8]) -> Result<Entry<'_>, EntryError> {
         account_id: not_empty(account_id).ok_or(E::AccountId)?,
         app_id: not_empty(app_id).ok_or(E::AppId)?,
         span_id: not_empty(span_id),
-        transaction_id: not_empty(transaction_id),
+        transaction_id: not_empty(transaction_id).filter(|id| id.len() <= ID_BYTES_MAX),
         sampled: sampled_of(sampled),
         priority: Priority::parse(priority),
         timestamp_ms: parse_integer(timestamp).ok_or(E::Timestamp)?,
@@ -156,7 +159,7 @@ impl OwnEntry<'_> {
 
 /// Whether a peer's text may stand in a field: printable, without the separators of field, list and member.
 fn is_field(text: &[u8]) -> bool {
-    text.len() <= 128 && text.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'-' | b',' | b'='))
+    text.len() <= ID_BYTES_MAX && text.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'-' | b',' | b'='))
 }
 
 #[cfg(test)]

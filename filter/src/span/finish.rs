@@ -185,15 +185,16 @@ impl OpenRequest {
         callers: &mut CallerMetrics,
         sink: &mut dyn Sink,
     ) -> Totals {
-        if let Some(start_ns) = outcome.start_ns {
-            self.times.start_ns = start_ns.min(self.times.now_ns);
-        }
         let cat = self.cat.take();
         let mut digits = itoa::Buffer::new();
         let grpc_status = outcome.grpc_status.filter(|_| self.is_recorded());
         let failure = entry_failure(tracer.config(), outcome.status_code, grpc_status, &mut digits);
         if let Some(slot) = self.caller {
+            // From the same moment for every request, though only a recorded one has its real start read.
             callers.observe(slot, self.duration_ns(outcome), self.transport_ns(), failure.is_some());
+        }
+        if let Some(start_ns) = outcome.start_ns {
+            self.times.start_ns = start_ns.min(self.times.now_ns);
         }
         let cat_calls = cat.as_ref().map(|cat| self.cat_calls(cat, tracer, outcome)).unwrap_or_default();
         if !self.is_recorded() {

@@ -41,7 +41,16 @@ pub(super) fn transaction(route_name: &[u8], request_method: &[u8], path: &[u8])
     } else {
         name.extend_from_slice(route_name);
     }
-    name.truncate(NAME_BYTES_MAX);
+    cut(name)
+}
+
+/// The name cut to its longest length, on a character boundary.
+fn cut(mut name: Vec<u8>) -> Vec<u8> {
+    let is_inside = |end: &usize| name.get(*end).is_some_and(|byte| byte & 0xc0 == 0x80);
+    if name.len() > NAME_BYTES_MAX {
+        let end = (0..=NAME_BYTES_MAX).rev().find(|end| !is_inside(end)).unwrap_or(NAME_BYTES_MAX);
+        name.truncate(end);
+    }
     name
 }
 
@@ -73,16 +82,14 @@ pub(super) fn external_host(scheme: &[u8], authority: &[u8]) -> Vec<u8> {
 
 /// `External/{host}/envoy/{method}`.
 pub(super) fn external(host: &[u8], request_method: &[u8]) -> Vec<u8> {
-    let mut name = [b"External/", host, b"/envoy/", method(request_method)].concat();
-    name.truncate(NAME_BYTES_MAX);
-    name
+    let name = [b"External/", host, b"/envoy/", method(request_method)].concat();
+    cut(name)
 }
 
 /// `Datastore/operation/{product}/{method}`.
 pub(super) fn datastore(product: &str, request_method: &[u8]) -> Vec<u8> {
-    let mut name = [b"Datastore/operation/", product.as_bytes(), b"/", method(request_method)].concat();
-    name.truncate(NAME_BYTES_MAX);
-    name
+    let name = [b"Datastore/operation/", product.as_bytes(), b"/", method(request_method)].concat();
+    cut(name)
 }
 
 #[cfg(test)]
@@ -146,5 +153,7 @@ mod tests {
     fn names_have_a_longest_length() {
         assert_eq!(transaction(&[b'r'; 4000], b"GET", b"/").len(), NAME_BYTES_MAX);
         assert_eq!(external(&[b'h'; 4000], b"GET").len(), NAME_BYTES_MAX);
+        let name = transaction("ä".repeat(4000).as_bytes(), b"GET", b"/");
+        assert!(core::str::from_utf8(&name).is_ok() && name.len() > NAME_BYTES_MAX - 2, "{}", name.len());
     }
 }

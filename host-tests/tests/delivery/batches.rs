@@ -244,3 +244,29 @@ fn a_minutes_budget_is_one_for_all_workers() {
     assert_eq!(drops(&envoy, "spans"), [("reservoir", 760)].into());
     assert_settled(&envoy);
 }
+
+#[test]
+fn batches_go_out_as_fast_as_they_fill_and_no_exporter_waits_for_another() {
+    let events = and(plain(), "flush_interval_ms", 1000);
+    let mut envoy = wide(json!({ "trace_api": plain(), "event_api": events }), 1000).start();
+    let answering = std::time::Duration::from_millis(5);
+    for _ in 0..5 {
+        // About twenty batches of spans a second from one worker.
+        requests(&mut envoy, 0, 800);
+        for _ in 0..100 {
+            envoy.advance(answering * 2).expect("no tick traps");
+            envoy.answer_all(&accepted()).expect("the filter does not trap");
+        }
+    }
+    let waiting = Books::of(&envoy, "spans").queued;
+    assert!(waiting < 200, "only an open batch may wait: {waiting}");
+    serve_all(&mut envoy, FLUSH_S + 1, &accepted());
+    assert_eq!(Books::of(&envoy, "spans"), Books { recorded: 4000, exported: 4000, dropped: 0, queued: 0 });
+    let first_events = envoy
+        .http_calls()
+        .into_iter()
+        .find(|call| call.headers.text(":path").is_some_and(|path| path.ends_with("/events")));
+    let first_events = first_events.expect("transactions are posted");
+    let spans_since = envoy.http_calls().iter().filter(|call| call.sent_at_ns > first_events.sent_at_ns).count();
+    assert!(spans_since > 0, "events went out between spans, not behind all of them");
+}

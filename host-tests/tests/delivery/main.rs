@@ -11,6 +11,7 @@ mod accounting;
 mod answers;
 mod batches;
 mod harness;
+mod memory;
 mod retries;
 mod shutdown;
 mod trace_observer;

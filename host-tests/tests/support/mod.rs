@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use host_tests::{Direction, Ending, Envoy, HeaderMap, LogLevel, Module, Node, Plugin, StreamId, Thread, guest};
+use host_tests::{
+    Builder, Direction, Ending, Envoy, HeaderMap, LogLevel, Module, Node, Plugin, StreamId, Thread, guest,
+};
 use serde_json::{Value, json};
 
 /// The clock of every proxy at its start, Unix milliseconds.
@@ -172,8 +174,8 @@ impl Setup {
         Plugin::new("tracing").configuration(self.settings.to_string()).listener("default", self.direction)
     }
 
-    /// Starts the proxy.
-    pub(crate) fn start(&self) -> Envoy {
+    /// The proxy before it starts.
+    pub(crate) fn builder(&self) -> Builder {
         Envoy::builder(&module())
             .plugin(self.plugin())
             .workers(self.workers)
@@ -182,8 +184,11 @@ impl Setup {
             .log_level(self.log_level)
             .node(self.node.clone())
             .random(Thread::Worker(0), &self.draws.0)
-            .start()
-            .expect("the proxy starts")
+    }
+
+    /// Starts the proxy.
+    pub(crate) fn start(&self) -> Envoy {
+        self.builder().start().expect("the proxy starts")
     }
 
     /// Starts a proxy and sends it one request with these lines behind those of [`REQUEST`], answered with 200
