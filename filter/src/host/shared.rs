@@ -10,8 +10,9 @@ use crate::random::RandomPool;
 use crate::sampler::shared::{CAS_OF_ABSENT, SharedKey};
 use crate::sampler::{Claim, ClaimStep, Decision, Samplers, Verdict};
 
-/// How often something that can wait for the next tick is stored again after others were faster.
-const TRIES_MAX: u8 = 8;
+/// How often a value is stored again after others were faster; each time one of them was served, so that with Envoy's
+/// usual number of workers nobody is ever left out.
+const TRIES_MAX: u8 = 32;
 
 /// The names of callers that have statistics of their own, in this process.
 pub(super) const CALLERS_KEY: &[u8] = b"newrelic-callers";
