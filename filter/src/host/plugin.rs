@@ -30,7 +30,7 @@ const TICK_MS: u32 = 1000;
 const STREAMING_TICK_MS: u32 = 100;
 
 /// The timer while batches wait that could go out.
-const BUSY_TICK_MS: u32 = 10;
+const BUSY_TICK_MS: u32 = 5;
 
 /// Requests that one tick posts: compressing a batch takes up to a millisecond of the worker's time, and requests wait
 /// that long.
