@@ -152,7 +152,7 @@ fn request(stream: &Stream, filter: usize, rest: &[&[u8]]) -> Option<Value> {
         (b"headers", below) => header_property(headers, below),
         (b"time", []) => Some(Value::Timestamp(stream.start_wall_ns.cast_signed())),
         (b"duration", []) => {
-            let end = stream.end_ns?;
+            let end = stream.end_ns.filter(|_| stream.settings.attempt.is_none())?;
             Some(Value::Duration(end.saturating_sub(stream.start_elapsed_ns).cast_signed()))
         }
         (b"protocol", []) => Some(Value::from(stream.settings.protocol.as_str())),
@@ -226,7 +226,9 @@ fn response(stream: &Stream, filter: usize, rest: &[&[u8]]) -> Option<Value> {
             let bytes = headers.map_or(0, HeaderMap::byte_size) + trailers.map_or(0, HeaderMap::byte_size);
             Some(Value::Int(signed(stream.response_body.len() + bytes)))
         }
-        (b"code", []) if begun => stream.response_code().map(|code| Value::Int(code.into())),
+        (b"code", []) if begun && !is_open_attempt(stream) => {
+            stream.response_code().map(|code| Value::Int(code.into()))
+        }
         (b"code_details", []) => details(stream).map(Value::from),
         (b"grpc_status", []) if begun => grpc_status(stream).map(Value::Int),
         (b"backend_latency", []) if answered_by_upstream(stream) => {
@@ -237,12 +239,21 @@ fn response(stream: &Stream, filter: usize, rest: &[&[u8]]) -> Option<Value> {
     }
 }
 
+/// Whether no response has been sent to the client yet, as far as an attempt of the router can know.
+fn is_open_attempt(stream: &Stream) -> bool {
+    let sent = stream.response_started && stream.end_ns.is_some();
+    stream.settings.attempt.is_some_and(|attempt| attempt.retried || !sent)
+}
+
 /// Known as soon as a response begins.
 fn details(stream: &Stream) -> Option<&str> {
     match (&stream.ending, &stream.local_reply) {
         (Some(ending), _) => ending.details.as_deref(),
         (None, Some(reply)) => Some(&reply.details),
-        (None, None) => stream.response_started.then_some("via_upstream"),
+        (None, None) => {
+            let before = stream.settings.attempt.is_some_and(|attempt| attempt.answered_before);
+            (before || stream.response_started).then_some("via_upstream")
+        }
     }
 }
 
@@ -275,22 +286,24 @@ fn http_to_grpc(code: u16) -> i64 {
 fn reached_upstream(stream: &Stream) -> bool {
     match &stream.ending {
         Some(ending) => ending.reached_upstream,
-        None => stream.response_started && stream.local_reply.is_none(),
+        // The router has chosen a host before the filters of the cluster see an attempt.
+        None => stream.settings.attempt.is_some() || (stream.response_started && stream.local_reply.is_none()),
     }
 }
 
 fn upstream(stream: &Stream, name: &[u8]) -> Option<Value> {
     let reached = reached_upstream(stream);
     let refused = stream.ending.as_ref().is_some_and(|e| e.flags & flags::UPSTREAM_CONNECTION_FAILURE != 0);
+    let connected = reached && (stream.settings.attempt.is_none() || stream.response_started);
     match name {
         b"request_attempt_count" => {
             let so_far = if reached { stream.settings.attempts } else { 0 };
             Some(Value::Uint(stream.ending.as_ref().map_or(so_far, |ending| ending.attempts)))
         }
         b"address" | b"port" if reached => address(&stream.settings.upstream, name),
-        b"local_address" if reached && !refused => Some(Value::from(LOCAL_ADDRESS)),
-        b"transport_failure_reason" if reached => Some(Value::from(if refused { CONNECT_ERROR } else { "" })),
-        b"cx_pool_ready_duration" if reached => Some(Value::Duration(POOL_READY_NS)),
+        b"local_address" if connected && !refused => Some(Value::from(LOCAL_ADDRESS)),
+        b"transport_failure_reason" if connected => Some(Value::from(if refused { CONNECT_ERROR } else { "" })),
+        b"cx_pool_ready_duration" if connected => Some(Value::Duration(POOL_READY_NS)),
         _ => None,
     }
 }

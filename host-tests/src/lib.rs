@@ -89,7 +89,7 @@
 //!
 //! | | What | Test |
 //! |--:|---|---|
-//! | 1 | The real `.wasm`, built by Cargo | `tests/module.rs` |
+//! | 1 | The real `.wasm`, built by Cargo; the same cases for a module and for its native core | `tests/module.rs`, `tests/scenarios.rs` with `filter/tests/scenarios.rs` |
 //! | 2 | No globals: proxies live side by side | `what_leaves_one_proxy_enters_the_next` |
 //! | 3 | Canary, main thread, workers; shared data and queues | `canary_main_thread_and_every_worker_are_started_and_configured_once`, `a_queue_is_announced_on_the_thread_that_registered_it_last` |
 //! | 4 | Envoy's order of callbacks, or the specification's | `the_callbacks_of_a_whole_exchange_come_in_the_order_of_envoy`, `the_order_of_the_specification_can_be_chosen` |
@@ -99,20 +99,21 @@
 //! | 8 | gRPC calls and streams | `a_grpc_stream_gives_metadata_messages_and_its_status` |
 //! | 9 | Header maps with repeated names and any bytes | `add_appends_replace_collapses_and_remove_takes_all`, `a_value_is_that_of_the_first_line_and_any_bytes_pass` |
 //! | 10 | Properties in Envoy's encodings, each in its phases | `attributes_exist_in_the_phases_in_which_envoy_has_them` |
-//! | 11 | Endings, local replies, streams that are only logged, WebSockets, trailers | `every_ending_shows_its_attributes_and_its_reply`, `a_stream_the_filter_never_saw_is_created_and_logged_only`, `a_websocket_lives_until_its_connection_closes` |
+//! | 11 | Endings, local replies, streams that are only logged, WebSockets, trailers, retries, filters of a cluster | `every_ending_shows_its_attributes_and_its_reply`, `a_stream_the_filter_never_saw_is_created_and_logged_only`, `a_websocket_lives_until_its_connection_closes`, `a_filter_of_the_cluster_has_a_context_for_each_attempt_and_no_log` |
 //! | 12 | Versions of Envoy | `another_environment_is_another_vm_since_1_40_and_the_first_ones_before`, `an_old_envoy_has_no_reload` |
 //! | 13 | The imports a version has | `an_old_envoy_refuses_an_import_a_new_one_has` |
 //! | 14 | Traps and failure policies | `each_policy_decides_for_the_stream_that_trapped_and_for_later_ones`, `a_reload_makes_a_new_vm_after_the_back_off` |
 //! | 15 | Refused configurations | `a_refused_configuration_stops_the_start_and_shows_the_log` |
 //! | 16 | Hostile headers and failing host calls | `hostile_headers_are_passed_on_unharmed`, `a_fault_answers_instead_of_the_host` |
 //! | 17 | Fuel, memory, leaks | `a_loop_without_end_runs_out_of_fuel`, `a_hundred_thousand_requests_leave_no_context_and_no_memory_behind` |
-//! | 18 | The proxy's own tracer, and several hops | `the_tracer_of_the_proxy_overwrites_what_the_filter_wrote`, `what_leaves_one_proxy_enters_the_next` |
-//! | 19 | A comparison with real Envoys | `envoy/tests/truth` |
-//! | 20 | Snapshots and measurements | `a_snapshot_is_the_story_of_a_stream_as_text`, `a_load_tells_what_one_request_costs_while_others_are_open` |
+//! | 18 | New Relic's Trace API, Event API and OTLP receiver | `each_interface_refuses_with_its_own_status`, `spans_of_opentelemetry_are_the_same_as_json_and_as_protobuf` |
+//! | 19 | The proxy's own tracer, and several hops | `the_tracer_of_the_proxy_overwrites_what_the_filter_wrote`, `what_leaves_one_proxy_enters_the_next` |
+//! | 20 | A comparison with real Envoys | `envoy/tests/truth` |
+//! | 21 | Snapshots and measurements | `a_snapshot_is_the_story_of_a_stream_as_text`, `a_load_tells_what_one_request_costs_while_others_are_open` |
 //!
 //! # Where it differs from Envoy
 //!
-//! - TCP filters, upstream HTTP filters and HTTP metadata are not played.
+//! - TCP filters and HTTP metadata are not played.
 //! - Headers the connection manager and the router add (`date`, `server`,
 //!   `x-envoy-expected-rq-timeout-ms`) are not added; `Envoy::change_request_headers` can.
 //! - A reply of the proxy to a gRPC request is not turned into `grpc-status`.
@@ -136,6 +137,8 @@ mod journal;
 mod memory;
 mod metrics;
 mod module;
+#[cfg(feature = "newrelic")]
+pub mod newrelic;
 mod node;
 mod pairs;
 mod plugin;

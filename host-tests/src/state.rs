@@ -42,22 +42,18 @@ pub(crate) struct Scheduled {
     pub(crate) answer: Answer,
 }
 
+/// What a test plays the server of a cluster with.
+pub(crate) type Server = Arc<dyn Fn(&HttpCall) -> Option<Answer> + Send + Sync>;
+
 /// What becomes of the calls to a cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Cluster {
     /// They wait for the test.
     Waiting,
-    /// They are answered by themselves.
-    Answering(AutoAnswer),
+    /// They are answered by themselves, so many nanoseconds after they were made.
+    Answering { server: Server, after_ns: u64 },
     /// They fail at once.
     WithoutHosts,
-}
-
-/// What a cluster does with calls by itself.
-#[derive(Debug, Clone)]
-pub(crate) struct AutoAnswer {
-    pub(crate) answer: Answer,
-    pub(crate) after_ns: u64,
 }
 
 /// What all VMs of a proxy share.

@@ -242,6 +242,17 @@ pub(crate) struct StreamSettings {
     pub(crate) received: Option<HeaderMap>,
     pub(crate) tracer_headers: HeaderMap,
     pub(crate) attempts: u64,
+    /// Whether the filters stand in the cluster's chain, so that this is one attempt of the router.
+    pub(crate) attempt: Option<Attempt>,
+}
+
+/// What an attempt of the router knows of the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Attempt {
+    /// Whether the upstream answered an earlier one.
+    pub(crate) answered_before: bool,
+    /// Whether the router makes another one after it.
+    pub(crate) retried: bool,
 }
 
 impl Default for StreamSettings {
@@ -259,6 +270,7 @@ impl Default for StreamSettings {
             received: None,
             tracer_headers: HeaderMap::new(),
             attempts: 1,
+            attempt: None,
         }
     }
 }
@@ -318,6 +330,8 @@ pub(crate) struct Stream {
     pub(crate) response_body: Vec<u8>,
     pub(crate) request_bytes: u64,
     pub(crate) started: bool,
+    /// Whether the request ends with its headers.
+    pub(crate) ends_with_headers: bool,
     /// Whether the request headers passed all filters, so that the router tried the upstream.
     pub(crate) routed: bool,
     pub(crate) response_started: bool,
@@ -362,9 +376,17 @@ impl Stream {
         }
     }
 
-    /// The request headers passed all filters: the proxy's own tracer writes its context.
+    /// The request headers passed all filters. The proxy's own tracer writes its context, which filters of the
+    /// cluster had before them already.
     pub(crate) fn leave(&mut self) {
         self.routed = true;
+        if self.settings.attempt.is_none() {
+            self.trace();
+        }
+    }
+
+    /// The proxy's own tracer writes its context, as the router begins.
+    pub(crate) fn trace(&mut self) {
         let headers = self.headers.entry(MapType::RequestHeaders).or_default();
         for (name, value) in self.settings.tracer_headers.iter() {
             headers.replace(name, value);

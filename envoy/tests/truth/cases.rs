@@ -134,6 +134,18 @@ fn ended(name: &'static str, fate: Fate) -> Case {
     Case { fate, ..get(name, ending()) }
 }
 
+/// What a filter of a cluster knows in each callback, the changes it makes, and that nothing is logged.
+fn in_cluster(name: &'static str, fate: Fate) -> Case {
+    const KNOWN: &str = "prop response/code; prop response/code_details; prop response/flags; shape upstream/address; \
+        prop upstream/request_attempt_count; prop xds/cluster_name; prop xds/route_name; prop xds/listener_direction; \
+        prop request/path; shape request/duration";
+    let script = format!(
+        "request_headers: {KNOWN}; pairs 0; add 0 x-mark 1 | response_headers: {KNOWN}; get 2 :status | \
+        log: pairs 0 | done: {KNOWN}"
+    );
+    Case { listener: "attempt", fate, ..get(name, script) }
+}
+
 fn fine() -> Response {
     Response { status: 200, headers: vec![("x-up", b"one"), ("x-up", b"two")], body: Body::Whole("hello") }
 }
@@ -309,6 +321,8 @@ fn endings() -> Vec<Case> {
         ended("a route that answers by itself", Fate::Direct),
         ended("a client that goes away", Fate::Abort),
         ended("a second attempt", Fate::Retry(fine())),
+        in_cluster("attempts as a filter of the cluster sees them", Fate::Attempts(fine())),
+        in_cluster("an attempt that is not answered in time", Fate::Unanswered),
         ended("a whole exchange", Fate::Answer(fine())),
         ended(
             "a response without a body",

@@ -56,6 +56,10 @@ pub(crate) enum Fate {
     Answer(Response),
     /// The upstream answers 503, and then this to a second attempt.
     Retry(Response),
+    /// As `Retry`, by way of a cluster with a filter of its own.
+    Attempts(Response),
+    /// As `Timeout`, by way of that cluster.
+    Unanswered,
     /// Nothing listens where the upstream should be.
     Refused,
     /// The cluster of the upstream has no host.
@@ -96,6 +100,8 @@ impl Fate {
             | Self::Malformed
             | Self::Nameless => "/up/shop?item=1",
             Self::Retry(_) => "/retry",
+            Self::Attempts(_) => "/attempts",
+            Self::Unanswered => "/unanswered",
             Self::Refused => "/refused",
             Self::NoHost => "/empty",
             Self::NoRoute => "/none",

@@ -162,7 +162,10 @@ impl Real {
             let one = arrived.len() / attempts;
             lines.extend(arrived.into_iter().take(one));
         }
-        lines.extend(shown(&got));
+        // What the router replies itself does not pass the filters of a cluster.
+        if !matches!(case.fate, Fate::Unanswered) {
+            lines.extend(shown(&got));
+        }
         lines
     }
 
@@ -216,11 +219,11 @@ impl Real {
 fn plans(fate: &Fate) -> Vec<Plan> {
     match fate {
         Fate::Answer(response) => vec![Plan::Answer(response.clone())],
-        Fate::Retry(response) => {
+        Fate::Retry(response) | Fate::Attempts(response) => {
             let unavailable = Response { status: 503, ..Response::default() };
             vec![Plan::Answer(unavailable), Plan::Answer(response.clone())]
         }
-        Fate::Timeout | Fate::Abort => vec![Plan::Silence],
+        Fate::Timeout | Fate::Unanswered | Fate::Abort => vec![Plan::Silence],
         Fate::Upgrade => vec![Plan::Upgrade],
         Fate::Reset => vec![Plan::Close],
         Fate::Refused
@@ -288,18 +291,25 @@ pub(crate) fn bootstrap(
     refused: SocketAddr,
 ) -> Value {
     let listener = |(name, address): (&String, &SocketAddr)| {
-        let on_it = || specs.iter().filter(|spec| spec.plugin.listener == *name);
+        let on_it = || specs.iter().filter(|spec| spec.plugin.listener == *name && !spec.in_cluster);
         let mut filters: Vec<Value> = on_it().filter_map(|spec| spec.before.clone()).collect();
         filters.extend(on_it().map(|spec| spec.filter(probe.to_str().unwrap())));
         let inbound = on_it().any(|spec| spec.plugin.direction == host_tests::Direction::Inbound);
         listening(name, *address, filters, inbound)
     };
+    let in_cluster = specs.iter().filter(|spec| spec.in_cluster).map(|spec| spec.filter(probe.to_str().unwrap()));
+    let clusters = [
+        cluster("up", Some(upstream)),
+        cluster("refused", Some(refused)),
+        cluster("empty", None),
+        filtering(cluster("attempt", Some(upstream)), in_cluster.collect()),
+    ];
     json!({
         "node": plugins::node_json(),
         "admin": { "address": address(([127, 0, 0, 1], 0).into()) },
         "static_resources": {
             "listeners": listeners.iter().map(listener).collect::<Vec<_>>(),
-            "clusters": [cluster("up", Some(upstream)), cluster("refused", Some(refused)), cluster("empty", None)],
+            "clusters": clusters,
         },
     })
 }
@@ -323,6 +333,20 @@ fn cluster(name: &str, host: Option<SocketAddr>) -> Value {
             },
         },
     })
+}
+
+/// A cluster with filters of its own.
+fn filtering(cluster: Value, filters: Vec<Value>) -> Value {
+    let (mut cluster, mut filters) = (cluster, filters);
+    filters.push(json!({
+        "name": "codec",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+        },
+    }));
+    let options = &mut cluster["typed_extension_protocol_options"];
+    options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["http_filters"] = Value::Array(filters);
+    cluster
 }
 
 fn listening(name: &str, at: SocketAddr, filters: Vec<Value>, inbound: bool) -> Value {
@@ -364,6 +388,8 @@ fn routes() -> Value {
         to("up", json!({ "cluster": "up" })),
         to("changed", json!({ "cluster": "up" })),
         to("retry", json!({ "cluster": "up", "retry_policy": { "retry_on": "5xx", "num_retries": 1 } })),
+        to("attempts", json!({ "cluster": "attempt", "retry_policy": { "retry_on": "5xx", "num_retries": 1 } })),
+        to("unanswered", json!({ "cluster": "attempt", "timeout": "0.15s" })),
         to("refused", json!({ "cluster": "refused" })),
         to("empty", json!({ "cluster": "empty" })),
         to("nocluster", json!({ "cluster_header": "x-cluster" })),

@@ -77,7 +77,7 @@ struct Host {
 impl Host {
     fn play(&mut self, case: &Case) -> Vec<String> {
         self.envoy.clear_journal();
-        let stream = self.open(case);
+        let mut stream = self.open(case);
         let unseen = matches!(case.fate, Fate::Earlier | Fate::Malformed | Fate::Nameless);
         if !unseen {
             self.send_request(stream, case);
@@ -90,6 +90,9 @@ impl Host {
         } else {
             if matches!(case.fate, Fate::Answer(_) | Fate::Retry(_)) {
                 arrived = self.arrived(stream);
+            }
+            if matches!(case.fate, Fate::Attempts(_)) {
+                stream = self.retry(stream);
             }
             self.meet(stream, &case.fate);
         }
@@ -109,6 +112,8 @@ impl Host {
             "refused"
         } else if matches!(case.fate, Fate::NoHost) {
             "empty"
+        } else if matches!(case.fate, Fate::Attempts(_) | Fate::Unanswered) {
+            "attempt"
         } else {
             "up"
         };
@@ -121,6 +126,9 @@ impl Host {
             .route(case.fate.route())
             .upstream(cluster, "127.0.0.1:1")
             .attempts(if matches!(case.fate, Fate::Retry(_)) { 2 } else { 1 });
+        if matches!(case.fate, Fate::Attempts(_) | Fate::Unanswered) {
+            builder = builder.upstream_filter();
+        }
         if matches!(case.fate, Fate::NoRoute) {
             builder = builder.unrouted();
         }
@@ -174,9 +182,15 @@ impl Host {
         }
     }
 
+    /// The upstream of an attempt answers 503, so that the router makes another one.
+    fn retry(&mut self, stream: StreamId) -> StreamId {
+        self.respond(stream, &Response { status: 503, ..Response::default() });
+        self.envoy.next_attempt(stream).unwrap()
+    }
+
     fn meet(&mut self, stream: StreamId, fate: &Fate) {
         let ending = match fate {
-            Fate::Answer(response) => {
+            Fate::Answer(response) | Fate::Attempts(response) => {
                 self.respond(stream, response);
                 Ending::complete()
             }
@@ -189,7 +203,7 @@ impl Host {
             Fate::NoHost => Ending::no_healthy_upstream(),
             Fate::NoRoute => Ending::no_route(),
             Fate::NoCluster => Ending::no_cluster(),
-            Fate::Timeout => Ending::upstream_timeout(),
+            Fate::Timeout | Fate::Unanswered => Ending::upstream_timeout(),
             Fate::Reset => Ending::upstream_reset(),
             Fate::Direct => Ending::direct_response(418).body("direct"),
             Fate::Abort => Ending::client_abort(),

@@ -12,6 +12,8 @@ pub(crate) struct Spec {
     pub(crate) form: Form,
     /// A filter before the probe.
     pub(crate) before: Option<Value>,
+    /// Whether it stands in the cluster `attempt` and not on its listener.
+    pub(crate) in_cluster: bool,
 }
 
 /// How `google.protobuf.Any` carries a configuration.
@@ -69,16 +71,18 @@ pub(crate) fn all() -> Vec<Spec> {
             prop response/code_details; prop request/path; prop xds/route_name; prop xds/cluster_name |",
         ),
         text("inbound", ""),
+        text("attempt", ""),
     ];
     specs.extend(FAILING.map(|(name, policy)| {
         let mut failing = text(name, "");
         failing.plugin.failure_policy = policy;
         failing
     }));
-    for Spec { plugin, before, .. } in &mut specs {
+    for Spec { plugin, before, in_cluster, .. } in &mut specs {
         match plugin.name.as_str() {
             "second" => plugin.listener = "first".to_owned(),
             "inbound" => plugin.direction = Direction::Inbound,
+            "attempt" => *in_cluster = true,
             "earlier" => *before = Some(refusing()),
             "root" => {
                 plugin.root_id = "the-root-id".to_owned();
@@ -95,7 +99,7 @@ pub(crate) fn all() -> Vec<Spec> {
 
 fn spec(name: &str, configuration: &str, form: Form) -> Spec {
     let plugin = Plugin::new(name).vm_id(name).configuration(configuration).listener(name, Direction::Unspecified);
-    Spec { plugin, form, before: None }
+    Spec { plugin, form, before: None, in_cluster: false }
 }
 
 /// Envoy's fault filter: every request gets a 403.

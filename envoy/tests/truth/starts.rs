@@ -29,6 +29,7 @@ fn starts() -> Vec<Start> {
             .listener(name, Direction::Unspecified),
         form: Form::Text,
         before: None,
+        in_cluster: false,
     };
     let with_env = |mut spec: Spec, value: &str| {
         spec.plugin = spec.plugin.env("WHOSE", value);

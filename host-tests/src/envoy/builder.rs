@@ -10,7 +10,7 @@ use crate::abi::{LogLevel, Status};
 use crate::clock::Clock;
 use crate::error::{Failure, FailureKind, Result};
 use crate::fault::{Fault, Faults};
-use crate::http_call::Answer;
+use crate::http_call::{Answer, HttpCall};
 use crate::journal::{Journal, Thread};
 use crate::metrics::Metrics;
 use crate::module::Module;
@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::plugin::Plugin;
 use crate::profile::Profile;
 use crate::shared::{SharedData, SharedQueues};
-use crate::state::{AutoAnswer, Cluster, ForeignFunction, Process, SharedProcess};
+use crate::state::{Cluster, ForeignFunction, Process, SharedProcess};
 
 /// 2025-06-15T15:06:40.123Z.
 const DEFAULT_CLOCK_NS: u64 = 1_750_000_000_123_000_000;
@@ -112,9 +112,21 @@ impl Builder {
     /// Makes a cluster known that gives every call this answer, `after` the call was made. The
     /// answer arrives when [`Envoy::advance`] reaches that moment.
     #[must_use]
-    pub fn answering_cluster(mut self, name: impl Into<String>, answer: Answer, after: Duration) -> Self {
-        let auto = AutoAnswer { answer, after_ns: nanoseconds(after) };
-        self.clusters.insert(name.into(), Cluster::Answering(auto));
+    pub fn answering_cluster(self, name: impl Into<String>, answer: Answer, after: Duration) -> Self {
+        self.serving_cluster(name, after, move |_| Some(answer.clone()))
+    }
+
+    /// Makes a cluster known whose server sees every call as it is made and gives its answer, which arrives when
+    /// [`Envoy::advance`] reaches the moment `after` it. A call to which it gives `None` waits for [`Envoy::answer`].
+    #[must_use]
+    pub fn serving_cluster(
+        mut self,
+        name: impl Into<String>,
+        after: Duration,
+        server: impl Fn(&HttpCall) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        let cluster = Cluster::Answering { server: Arc::new(server), after_ns: nanoseconds(after) };
+        self.clusters.insert(name.into(), cluster);
         self
     }
 

@@ -11,7 +11,8 @@ use crate::plugin::FailurePolicy;
 use crate::property::{Path, Value};
 use crate::state::{Context, Delivery};
 use crate::stream::{
-    Ending, FilterContext, GivenProperty, LocalReply, Paused, Phase, Stream, StreamId, StreamSettings, add_body_headers,
+    Attempt, Ending, FilterContext, GivenProperty, LocalReply, Paused, Phase, Stream, StreamId, StreamSettings,
+    add_body_headers,
 };
 
 /// `response.code_details` of the reply Envoy makes when a module fails.
@@ -164,6 +165,20 @@ impl<'a> StreamBuilder<'a> {
         self
     }
 
+    /// Makes the stream one attempt of the router, seen by filters that stand in the cluster's `http_filters` (those
+    /// plugins whose listener has the name set with [`StreamBuilder::listener`]). Each attempt is a stream of its own;
+    /// [`Envoy::next_attempt`] retries.
+    ///
+    /// There is no access log here: `proxy_on_log` is never called, and an attempt that fails ends with
+    /// `proxy_on_done` and `proxy_on_delete` alone, whatever its [`Ending`] says. `response.code` does not exist until
+    /// the response that the client gets has been sent, `upstream.address` exists from the beginning, and the context
+    /// of the proxy's own tracer is in the request already.
+    #[must_use]
+    pub fn upstream_filter(mut self) -> Self {
+        self.settings.attempt = Some(Attempt::default());
+        self
+    }
+
     /// Header lines that the proxy's own tracer writes over those of the filters when the request
     /// leaves: Envoy injects the context of its tracer in the router, after every filter.
     #[must_use]
@@ -297,6 +312,7 @@ impl Envoy {
             response_body: Vec::new(),
             request_bytes: 0,
             started: false,
+            ends_with_headers: false,
             routed: false,
             response_started: false,
             response_complete: false,
@@ -389,7 +405,11 @@ impl Envoy {
         self.choose_filters(id)?;
         self.with(id, |stream| {
             stream.started = true;
+            stream.ends_with_headers = end_of_stream;
             stream.headers.insert(MapType::RequestHeaders, headers);
+            if stream.settings.attempt.is_some() {
+                stream.trace();
+            }
         })?;
         self.pass_headers(id, Side::Request, None, end_of_stream)?;
         self.settle()
@@ -801,6 +821,9 @@ impl Envoy {
             return Err(Self::usage("the stream is over already"));
         }
         self.choose_filters(id)?;
+        if self.with(id, |stream| stream.settings.attempt.is_some())? {
+            return self.close(id);
+        }
         let reply = ending.local_reply.then(|| (local_headers(&ending), ending.body.clone().into_bytes()));
         let (started, responded) = self.with(id, |stream| {
             let attempts = u64::from(stream.routed);
@@ -822,6 +845,30 @@ impl Envoy {
         }
         keep_first(&mut outcome, self.close(id));
         outcome
+    }
+
+    /// The router gives an attempt of [`StreamBuilder::upstream_filter`] up and makes another one, a stream of its
+    /// own, with the request headers as the filters of this one left them. A body is for the test to send again.
+    ///
+    /// # Errors
+    /// As for [`Envoy::end`] and [`Envoy::request_headers`]; `Usage` also when the stream is no attempt, or has no
+    /// request yet.
+    pub fn next_attempt(&mut self, stream: StreamId) -> Result<StreamId> {
+        let next = self.with(stream.0, |stream| {
+            let headers = stream.headers.get(&MapType::RequestHeaders).filter(|_| !stream.ended)?.clone();
+            let mut settings = stream.settings.clone();
+            let (this, following) = (stream.settings.attempt.as_mut()?, settings.attempt.as_mut()?);
+            this.retried = true;
+            following.answered_before |= stream.response_started;
+            settings.attempts += 1;
+            Some((settings, headers, stream.ends_with_headers))
+        })?;
+        let (settings, headers, ends) =
+            next.ok_or_else(|| Self::usage("the stream is no open attempt with a request"))?;
+        self.end(stream, Ending::complete())?;
+        let next = self.open(settings);
+        self.request_headers_with(next, headers, ends)?;
+        Ok(next)
     }
 
     /// Passes a reply of the proxy through the filters.
@@ -847,14 +894,15 @@ impl Envoy {
         })?;
         let mut outcome = Ok(());
         let order = self.order;
-        if order == CallbackOrder::Envoy {
+        let is_logged = self.with(id, |stream| stream.settings.attempt.is_none())?;
+        if is_logged && order == CallbackOrder::Envoy {
             for filter in 0..filters {
                 keep_first(&mut outcome, self.log(id, filter));
             }
         }
         for filter in 0..filters {
             keep_first(&mut outcome, self.end_filter(id, filter, "proxy_on_done"));
-            if order == CallbackOrder::Specification {
+            if is_logged && order == CallbackOrder::Specification {
                 keep_first(&mut outcome, self.log(id, filter));
             }
             keep_first(&mut outcome, self.end_filter(id, filter, "proxy_on_delete"));

@@ -85,9 +85,11 @@ fn record(process: &mut Process, mut call: HttpCall) {
     call.sent_at_ns = process.clock.wall_ns();
     call.deadline_ns = call.timeout.map(|timeout| now_ns.saturating_add(nanoseconds(timeout)));
     call.armed = process.arm();
-    if let Some(Cluster::Answering(auto)) = process.clusters.get(&call.cluster).cloned() {
-        let (due_ns, armed) = (now_ns.saturating_add(auto.after_ns), process.arm());
-        process.scheduled.push(Scheduled { due_ns, armed, call: position, answer: auto.answer });
+    if let Some(Cluster::Answering { server, after_ns }) = process.clusters.get(&call.cluster).cloned()
+        && let Some(answer) = server(&call)
+    {
+        let (due_ns, armed) = (now_ns.saturating_add(after_ns), process.arm());
+        process.scheduled.push(Scheduled { due_ns, armed, call: position, answer });
     }
     process.http_calls.push(call);
 }

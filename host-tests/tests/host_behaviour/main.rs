@@ -4,6 +4,8 @@
 mod calls;
 mod failure;
 mod headers;
+#[cfg(feature = "newrelic")]
+mod receiver;
 mod streams;
 mod support;
 mod topology;

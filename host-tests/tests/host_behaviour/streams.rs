@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::support::{REQUEST, RESPONSE, callbacks, envoy, guest, said};
 use host_tests::{
-    CallbackOrder, Ending, Envoy, FailureKind, HeaderMap, Load, Phase, Plugin, Profile, StreamBuilder, StreamId,
-    Thread, Value, count_host_calls,
+    CallbackOrder, Ending, Envoy, FailureKind, HeaderMap, Load, MapType, Phase, Plugin, Profile, StreamBuilder,
+    StreamId, Thread, Value, count_host_calls,
 };
 
 /// Exports every callback of a stream.
@@ -443,6 +443,85 @@ fn the_tracer_of_the_proxy_overwrites_what_the_filter_wrote() {
     let exchange = builder.exchange(REQUEST, RESPONSE).unwrap();
     assert_eq!(exchange.upstream.all("x-trace"), [b"proxy"]);
     assert_eq!(exchange.upstream.all("x-span"), [b"1"]);
+}
+
+/// Tells in each callback of a stream what it knows of the response, and marks every request.
+const IN_CLUSTER: &str = r#"
+    (func $tell
+      (call $bytes_as_number (call $get_property @"response\00code" (i32.const 0) (i32.const 4)))
+      (call $bytes (call $get_property @"response\00code_details" (i32.const 0) (i32.const 4)))
+      (call $bytes_as_number
+        (call $get_property @"upstream\00request_attempt_count" (i32.const 0) (i32.const 4))))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+      (call $say @"request") (call $tell)
+      (call $bytes (call $get_property @"upstream\00address" (i32.const 0) (i32.const 4)))
+      (call $bytes (call $get_header (i32.const 0) @"x-trace" (i32.const 0) (i32.const 4)))
+      (drop (call $replace_header (i32.const 0) @"x-trace" @"filter"))
+      (drop (call $add_header (i32.const 0) @"x-mark" @"1"))
+      (i32.const 0))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+      (call $say @"response") (call $tell) (i32.const 0))
+    (func (export "proxy_on_log") (param i32) (call $say @"log"))
+    (func (export "proxy_on_done") (param i32) (result i32) (call $say @"done") (call $tell) (i32.const 1))"#;
+
+#[test]
+fn a_filter_of_the_cluster_has_a_context_for_each_attempt_and_no_log() {
+    let mut envoy = envoy(IN_CLUSTER);
+    let first = envoy.stream().upstream_filter().open();
+    envoy.request_headers(first, REQUEST).unwrap();
+    envoy.response_headers(first, [(":status", "503")]).unwrap();
+    let second = envoy.next_attempt(first).unwrap();
+    let upstream = envoy.header_map(second, MapType::RequestHeaders).unwrap();
+    assert_eq!(upstream.all("x-mark"), [b"1", b"1"], "an attempt has what the filter wrote into the one before");
+    envoy.response_headers(second, [(":status", "200")]).unwrap();
+    envoy.end(second, Ending::complete()).unwrap();
+    let absent = "status 1";
+    assert_eq!(
+        said(&envoy),
+        [
+            &["request", absent, absent, "1", "10.0.0.3:9090", absent][..],
+            &["response", absent, "via_upstream", "1"],
+            &["done", absent, "via_upstream", "1"],
+            &["request", absent, "via_upstream", "2", "10.0.0.3:9090", "filter"],
+            &["response", absent, "via_upstream", "2"],
+            // Only the response that the client got has a code, and only after it was sent.
+            &["done", "200", "via_upstream", "2"],
+        ]
+        .concat()
+    );
+    assert_eq!(envoy.contexts(Thread::Worker(0)), 1, "only the root is left");
+    assert_eq!(envoy.next_attempt(second).unwrap_err().kind(), FailureKind::Usage);
+}
+
+#[test]
+fn an_attempt_without_an_answer_is_done_whatever_the_reason() {
+    for ending in [Ending::upstream_timeout(), Ending::connect_failure(), Ending::client_abort()] {
+        let mut envoy = envoy(IN_CLUSTER);
+        let attempt = envoy.stream().upstream_filter().open();
+        envoy.request_headers(attempt, REQUEST).unwrap();
+        envoy.clear_journal();
+        envoy.end(attempt, ending).unwrap();
+        assert_eq!(said(&envoy), ["done", "status 1", "status 1", "1"]);
+    }
+}
+
+#[test]
+fn what_a_filter_of_the_cluster_writes_outlives_the_tracer_of_the_proxy() {
+    let mut envoy = envoy(IN_CLUSTER);
+    let builder = envoy.stream().native_tracer([("x-trace", "proxy")]).upstream_filter();
+    let exchange = builder.exchange(REQUEST, RESPONSE).unwrap();
+    assert_eq!(said(&envoy)[5], "proxy", "the filter sees what the tracer wrote");
+    assert_eq!(exchange.upstream.all("x-trace"), [b"filter"]);
+}
+
+#[test]
+fn a_stream_of_the_listener_has_no_next_attempt() {
+    let mut envoy = envoy(IN_CLUSTER);
+    let stream = envoy.stream().open();
+    envoy.request_headers(stream, REQUEST).unwrap();
+    assert_eq!(envoy.next_attempt(stream).unwrap_err().kind(), FailureKind::Usage);
+    envoy.end(stream, Ending::client_abort()).unwrap();
+    assert!(said(&envoy).contains(&"log".to_owned()));
 }
 
 #[test]
