@@ -279,8 +279,6 @@ pub mod keys {
         DB_SYSTEM = "db.system", Some("db.system.name"), Agent;
         /// Datastore exit: method.
         DB_OPERATION = "db.operation", Some("db.operation.name"), Agent;
-        /// Datastore exit: first segment of the path.
-        DB_COLLECTION = "db.collection", Some("db.collection.name"), Agent;
         /// Datastore exit: host.
         PEER_HOSTNAME = "peer.hostname", Some("network.peer.address"), Agent;
         /// Datastore exit: `host:port`.

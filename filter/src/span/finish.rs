@@ -279,6 +279,8 @@ struct Exit {
     host: Vec<u8>,
     address: Vec<u8>,
     port: Option<u16>,
+    /// `host:port`, for a datastore alone.
+    peer_address: Vec<u8>,
     system: Option<Box<str>>,
     duration_ns: u64,
 }
@@ -293,12 +295,19 @@ impl Exit {
         let until_now = outcome.end_ns.saturating_sub(open.times.now_ns);
         // Behind a gateway the proxy's own share is in the entry span; an outbound proxy is the caller's side whole.
         let backend = outcome.backend_latency_ns.filter(|_| open.role == Role::Gateway);
+        let port = (!address.is_empty()).then(|| port.unwrap_or(default_port));
+        let system = config.datastores.iter().find(is_of).map(|rule| rule.system.clone());
+        let peer_address = match (&system, port) {
+            (Some(_), Some(port)) => [address, b":", itoa::Buffer::new().format(port).as_bytes()].concat(),
+            _ => Vec::new(),
+        };
         Self {
             span_id,
             url: url::sanitize(&[scheme, b"://", outcome.upstream_authority, outcome.upstream_path].concat()),
             address: address.to_vec(),
-            port: (!address.is_empty()).then(|| port.unwrap_or(default_port)),
-            system: config.datastores.iter().find(is_of).map(|rule| rule.system.clone()),
+            port,
+            peer_address,
+            system,
             host,
             duration_ns: backend.map_or(until_now, |latency| latency.min(until_now)),
         }
@@ -576,6 +585,7 @@ impl<'a> Finished<'a> {
             attributes.add(&keys::DB_SYSTEM, Value::Text(system.as_bytes()));
             attributes.add_text(&keys::DB_OPERATION, Some(self.headers.method));
             attributes.add_text(&keys::PEER_HOSTNAME, Some(&exit.address));
+            attributes.add_text(&keys::PEER_ADDRESS, Some(&exit.peer_address));
         }
     }
 

@@ -145,6 +145,9 @@ fn a_call_to_a_datastore_is_a_datastore_span() {
                     "span.kind": "client", "db.system": system, "db.operation": "GET", "http.statusCode": 200,
                 });
                 assert_has(&exit, &expected, authority);
+                let call = &exit["attributes"];
+                let peer = format!("{}:{}", call["server.address"].as_str().unwrap_or_default(), call["server.port"]);
+                assert_eq!(call["peer.address"].as_str(), Some(&*peer), "{authority}");
                 let totals = json!({ "databaseCallCount": 1, "externalCallCount": null });
                 assert_has(&transaction, &totals, authority);
                 assert!(transaction["databaseDuration"].as_f64().is_some_and(|seconds| seconds > 0.0));
