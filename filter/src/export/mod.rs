@@ -36,7 +36,6 @@ pub mod protobuf;
 pub mod reports;
 pub mod reservoir;
 pub mod response;
-pub mod text;
 pub mod trace_api;
 
 use crate::config::{Config, HttpExporter, SpanLimit};

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use super::text;
+use crate::text;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;

@@ -1,4 +1,4 @@
-//! JSON text (RFC 8259), read into a tree that borrows from the text.
+//! JSON text (RFC 8259): read into a tree that borrows from the text, and written piece by piece.
 //!
 //! ```text
 //! text   = ws value ws
@@ -13,16 +13,18 @@
 //! ```
 //!
 //! The module has a reader of its own because of its size: it keeps numbers as they are written, and objects as
-//! lists. What is written is put together by the rooms that know what they write, from [`crate::export::json`].
+//! lists. What is written is put together by the rooms that know what they write.
 
 mod number;
 mod read;
+mod write;
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 pub use number::{Number, push_f64};
 pub use read::{Cause, DEPTH_MAX, JsonError, parse};
+pub use write::{bool, int, string, uint};
 
 /// One JSON value.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,10 +14,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::CallerType;
 use super::priority::Priority;
-use crate::export::json;
 use crate::headers::trim_ows;
 use crate::id::{TraceId, TraceIdentity};
-use crate::json::{Object, Value, parse as parse_json};
+use crate::json::{self, Object, Value, parse as parse_json};
 
 /// Longer ids count as missing: a header must not grow from hop to hop.
 const ID_BYTES_MAX: usize = 128;
