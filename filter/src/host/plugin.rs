@@ -36,6 +36,9 @@ const BUSY_TICK_MS: u32 = 5;
 /// that long.
 const POSTS_PER_TICK: usize = 4;
 
+/// Nanoseconds in a millisecond.
+const MILLI: u64 = 1_000_000;
+
 /// Bytes that are read of a receiver's answer.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
 
@@ -65,8 +68,9 @@ impl Root {
             calls::log(LogLevel::Critical, "newrelic: the host does not hand over the configuration");
             return passes_over();
         }
+        let configuration = SharedKey::new(CONFIGURATION, &[&bytes]);
         if let Self::Active(plugin) = self {
-            if plugin.configuration == SharedKey::new(CONFIGURATION, &[&bytes]) {
+            if plugin.configuration == configuration {
                 return true;
             }
             plugin.done(random);
@@ -74,7 +78,7 @@ impl Root {
         }
         match config::parse(&bytes, &|name| calls::variable(name)) {
             Ok(config) => {
-                let mut plugin = Plugin::new(&bytes, config);
+                let mut plugin = Plugin::new(configuration, config);
                 // The first instance is Envoy's check of the configuration, which never ticks.
                 plugin.publish();
                 *self = Self::Active(Box::new(plugin));
@@ -139,9 +143,9 @@ pub(super) struct Plugin {
 }
 
 impl Plugin {
-    fn new(configuration: &[u8], config: Config) -> Self {
+    fn new(configuration: SharedKey, config: Config) -> Self {
         // Every worker has an instance of its own; the operator wants to read a warning once.
-        let is_first = shared::is_first(&SharedKey::new(CONFIGURATION, &[configuration]));
+        let is_first = shared::is_first(&configuration);
         for warning in config.warnings.iter().filter(|_| is_first) {
             calls::log(LogLevel::Warn, &["newrelic: ", warning].concat());
         }
@@ -161,7 +165,7 @@ impl Plugin {
         let tick_ms = tick_ms(&config);
         calls::set_tick_period(tick_ms);
         Self {
-            configuration: SharedKey::new(CONFIGURATION, &[configuration]),
+            configuration,
             tick_ms,
             timer_ms: tick_ms,
             publish_due_ns: 0,
@@ -295,7 +299,6 @@ impl Plugin {
 
     /// Statistics by caller and by callee of Cross Application Tracing.
     fn observe_cat(&mut self, calls: &CatCalls) {
-        const MILLI: u64 = 1_000_000;
         let mut ask = |list: NameList, name: &str| shared::list_name(shared::cat_key(list), name, list.names_max());
         if let Some((caller, duration_ns)) = &calls.caller {
             self.stats.observe(&self.cat_callers.metric(caller, &mut ask), duration_ns / MILLI);
@@ -324,7 +327,6 @@ impl Plugin {
 
     /// Time to publish and to export.
     pub(super) fn tick(&mut self, context: u32, random: &mut RandomPool) {
-        const MILLI: u64 = 1_000_000;
         let now_ns = calls::now_ns();
         self.export(now_ns, random);
         if now_ns >= self.publish_due_ns {
@@ -371,6 +373,11 @@ impl Plugin {
                 break;
             }
         }
+        self.log_lines();
+    }
+
+    /// Logs what the operator should read of the exporters.
+    fn log_lines(&mut self) {
         for line in self.exporters.take_lines() {
             calls::log(line.level, &["newrelic: ", &line.text].concat());
         }
@@ -421,9 +428,7 @@ impl Plugin {
     /// The plugin is gone: what has no answer yet is counted as dropped.
     pub(super) fn abandon(&mut self) {
         self.exporters.abandon(&mut self.stats);
-        for line in self.exporters.take_lines() {
-            calls::log(line.level, &["newrelic: ", &line.text].concat());
-        }
+        self.log_lines();
         self.publish();
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn publish_samplers(samplers: &mut Samplers, now_ns: u64) {
     }
 }
 
-/// Whether the process has room for a caller's name among those with statistics of their own.
+/// Whether the process has room for a name in the list under this key: names with statistics of their own.
 pub(super) fn list_name(key: &[u8], name: &str, names_max: usize) -> bool {
     let listed = update(key, |list| match admit(list.unwrap_or_default(), name, names_max) {
         Admission::Listed => Change::Keep(true),

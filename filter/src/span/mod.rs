@@ -27,7 +27,7 @@ use crate::caller_metrics::{CallerMetrics, CallerSlot, Transport};
 use crate::config::{Config, ExcludeRule, Role, TrustInbound};
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, trim_ows};
 use crate::id::{SpanId, TraceIdentity};
-use crate::newrelic::cat::Settings as CatSettings;
+use crate::newrelic::cat::{Settings as CatSettings, X_NEWRELIC_ID, X_NEWRELIC_TRANSACTION};
 use crate::propagation::{self, Inbound, Outbound, Parent, Propagator};
 use crate::random::RandomPool;
 use crate::sampler::{self, Decision, Granularity};
@@ -299,7 +299,7 @@ impl Opening<'_> {
         let mut edits = tracer.propagator.inject(&outbound, foreign_of(parent), headers);
         if !self.trusts_caller {
             let cat =
-                [("x-newrelic-id", headers.x_newrelic_id), ("x-newrelic-transaction", headers.x_newrelic_transaction)];
+                [(X_NEWRELIC_ID, headers.x_newrelic_id), (X_NEWRELIC_TRANSACTION, headers.x_newrelic_transaction)];
             edits.extend(
                 cat.into_iter().filter(|(_, field)| field.is_present()).map(|(name, _)| HeaderEdit::Remove(name)),
             );
@@ -375,9 +375,8 @@ impl OpenRequest {
     /// records had been made and dropped.
     pub fn give_up(&mut self, stats: &mut Stats) {
         if self.records_spans {
-            let spans = u64::from(self.entry_id.is_some()) + u64::from(self.exit_id.is_some());
-            stats.add(Counter::SpansRecorded, spans);
-            stats.add(Counter::SpansDroppedQueueBytes, spans);
+            stats.add(Counter::SpansRecorded, self.open_spans());
+            stats.add(Counter::SpansDroppedQueueBytes, self.open_spans());
         }
         if self.records_transaction {
             stats.count(Counter::TransactionsRecorded);
@@ -385,6 +384,11 @@ impl OpenRequest {
         }
         self.records_spans = false;
         self.records_transaction = false;
+    }
+
+    /// Spans that were opened; an exit span that nothing was sent under is never finished.
+    fn open_spans(&self) -> u64 {
+        u64::from(self.entry_id.is_some()) + u64::from(self.exit_id.is_some())
     }
 
     /// Granularity of the trace here.
@@ -395,7 +399,7 @@ impl OpenRequest {
     /// Counts what was opened.
     pub fn count_start(&self, stats: &mut Stats) {
         if self.records_spans {
-            stats.add(Counter::SpansStarted, u64::from(self.entry_id.is_some()) + u64::from(self.exit_id.is_some()));
+            stats.add(Counter::SpansStarted, self.open_spans());
         }
         if self.records_transaction {
             stats.count(Counter::TransactionsStarted);
