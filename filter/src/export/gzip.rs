@@ -24,6 +24,7 @@ const WINDOW_BITS: i32 = -15;
 /// A compressor that keeps its tables, about 300 kB, from one body to the next.
 pub struct Gzip {
     deflate: Box<CompressorOxide>,
+    crc: Box<Crc>,
 }
 
 impl core::fmt::Debug for Gzip {
@@ -35,7 +36,7 @@ impl core::fmt::Debug for Gzip {
 impl Default for Gzip {
     fn default() -> Self {
         let flags = create_comp_flags_from_zip_params(LEVEL, WINDOW_BITS, CompressionStrategy::Default as i32);
-        Self { deflate: Box::new(CompressorOxide::new(flags)) }
+        Self { deflate: Box::new(CompressorOxide::new(flags)), crc: Box::new(Crc::new()) }
     }
 }
 
@@ -54,7 +55,7 @@ impl Gzip {
             return false;
         }
         out.truncate(HEADER.len() + written);
-        out.extend_from_slice(&crc32(body).to_le_bytes());
+        out.extend_from_slice(&self.crc.of(body).to_le_bytes());
         out.extend_from_slice(&length.to_le_bytes());
         true
     }
@@ -66,31 +67,55 @@ fn deflate_bytes_max(body_bytes: usize) -> usize {
     body_bytes + body_bytes / 8 + 1024 + TRAILER_BYTES
 }
 
-/// The CRC of gzip: polynomial `edb88320`, reflected, inverted before and after.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        let index = (crc ^ u32::from(*byte)) & 0xff;
-        CRC_TABLE.get(index as usize).copied().unwrap_or(0) ^ (crc >> 8)
-    })
+/// The CRC of gzip: polynomial `edb88320`, reflected, inverted before and after. Eight bytes at a time, since byte by
+/// byte it would take as long as the matches (Kounavis and Berry, "Novel Table Lookup-Based Algorithms for
+/// High-Performance CRC Generation", 2008).
+#[derive(Debug)]
+struct Crc {
+    /// What a byte adds to the checksum, by how many bytes stand behind it.
+    tables: [[u32; 256]; 8],
 }
 
-static CRC_TABLE: [u32; 256] = crc_table();
-
-#[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "evaluated by the compiler, below 256")]
-const fn crc_table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < table.len() {
-        let mut value = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value & 1 == 1 { (value >> 1) ^ 0xedb8_8320 } else { value >> 1 };
-            bit += 1;
+impl Crc {
+    fn new() -> Self {
+        let mut tables = [[0; 256]; 8];
+        let mut table: [u32; 256] = core::array::from_fn(|byte| byte as u32);
+        for entry in &mut table {
+            *entry = (0..8).fold(*entry, |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 });
         }
-        table[index] = value;
-        index += 1;
+        let first = table;
+        for next in &mut tables {
+            *next = table;
+            for entry in &mut table {
+                *entry = (*entry >> 8) ^ look_up(&first, *entry);
+            }
+        }
+        Self { tables }
     }
-    table
+
+    fn of(&self, bytes: &[u8]) -> u32 {
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = &self.tables;
+        let (words, rest) = bytes.as_chunks::<8>();
+        let crc = words.iter().fold(u32::MAX, |crc, word| {
+            let [b0, b1, b2, b3, b4, b5, b6, b7] = *word;
+            let low = crc ^ u32::from_le_bytes([b0, b1, b2, b3]);
+            let high = u32::from_le_bytes([b4, b5, b6, b7]);
+            look_up(t7, low)
+                ^ look_up(t6, low >> 8)
+                ^ look_up(t5, low >> 16)
+                ^ look_up(t4, low >> 24)
+                ^ look_up(t3, high)
+                ^ look_up(t2, high >> 8)
+                ^ look_up(t1, high >> 16)
+                ^ look_up(t0, high >> 24)
+        });
+        !rest.iter().fold(crc, |crc, byte| look_up(t0, crc ^ u32::from(*byte)) ^ (crc >> 8))
+    }
+}
+
+/// The entry of a number's lowest byte.
+fn look_up(table: &[u32; 256], number: u32) -> u32 {
+    table.get((number & 0xff) as usize).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -104,7 +129,7 @@ mod tests {
         assert_eq!(header, &HEADER);
         let (deflate, trailer) = rest.split_last_chunk::<8>().unwrap();
         let body = miniz_oxide::inflate::decompress_to_vec(deflate).unwrap();
-        assert_eq!(trailer[..4], crc32(&body).to_le_bytes());
+        assert_eq!(trailer[..4], Crc::new().of(&body).to_le_bytes());
         assert_eq!(trailer[4..], u32::try_from(body.len()).unwrap().to_le_bytes());
         body
     }
@@ -118,8 +143,9 @@ mod tests {
     #[test]
     fn the_checksum_is_the_one_of_rfc_1952() {
         // The check value that every catalogue of CRCs lists for "123456789".
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        assert_eq!(crc32(b""), 0);
+        let crc = Crc::new();
+        assert_eq!(crc.of(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc.of(b""), 0);
     }
 
     #[test]
