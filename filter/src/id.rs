@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use core::num::{NonZeroU64, NonZeroU128};
 
+use crate::swar::ONES;
+
 /// Names one trace (W3C `trace-id`): 16 bytes, never all zero, 32 lower-case hex digits on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TraceId(NonZeroU128);
@@ -34,7 +36,10 @@ impl TraceId {
     /// 32 lower-case hex digits.
     pub fn to_hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        write_hex(&mut digits, &self.0.get().to_be_bytes());
+        if let ([high, low], []) = digits.as_chunks_mut::<16>() {
+            *high = to_hex((self.0.get() >> 64) as u64);
+            *low = to_hex(self.low64());
+        }
         digits
     }
 }
@@ -63,9 +68,7 @@ impl SpanId {
 
     /// 16 lower-case hex digits.
     pub fn to_hex(self) -> [u8; 16] {
-        let mut digits = [0; 16];
-        write_hex(&mut digits, &self.0.get().to_be_bytes());
-        digits
+        to_hex(self.0.get())
     }
 }
 
@@ -125,22 +128,41 @@ pub fn hex_byte([high, low]: &[u8; 2]) -> Option<u8> {
 
 /// The value of 16 lower-case hex digits. Halves of 64 bits, since wasm shifts 128 bits by a call for each digit.
 fn hex_u64(digits: &[u8; 16]) -> Option<u64> {
-    digits.iter().try_fold(0_u64, |value, digit| Some((value << 4) | u64::from(hex_digit(*digit)?)))
+    let (high, low) = digits.split_first_chunk::<8>()?;
+    Some((u64::from(hex_u32(high)?) << 32) | u64::from(hex_u32(low.first_chunk()?)?))
 }
 
-/// Fills `digits` with two for each byte.
-fn write_hex(digits: &mut [u8], bytes: &[u8]) {
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        if let [high, low] = pair {
-            *high = to_hex_digit(byte >> 4);
-            *low = to_hex_digit(byte & 0xf);
-        }
+/// The value of eight lower-case hex digits, all at once: what the digits would be worth if they were valid is printed
+/// again, and is their value when the same digits come out.
+fn hex_u32(digits: &[u8; 8]) -> Option<u32> {
+    let text = u64::from_le_bytes(*digits);
+    let nibbles = ((text & (ONES * 0x0f)) + ((text >> 6) & ONES) * 9) & (ONES * 0x0f);
+    let bytes = ((nibbles << 4) | (nibbles >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | (bytes >> 8)) & 0x0000_ffff_0000_ffff;
+    let value = (((pairs | (pairs >> 16)) & u64::from(u32::MAX)) as u32).swap_bytes();
+    (hex_digits(value) == text).then_some(value)
+}
+
+/// 16 lower-case hex digits.
+fn to_hex(value: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    if let ([high, low], []) = digits.as_chunks_mut::<8>() {
+        *high = hex_digits((value >> 32) as u32).to_le_bytes();
+        *low = hex_digits((value & u64::from(u32::MAX)) as u32).to_le_bytes();
     }
+    digits
 }
 
-/// The digit of a value below 16.
-fn to_hex_digit(value: u8) -> u8 {
-    value + if value < 10 { b'0' } else { b'a' - 10 }
+/// Eight lower-case hex digits, the first in the lowest byte, as WebAssembly stores them. All at once, as every id of
+/// every request comes through here.
+fn hex_digits(value: u32) -> u64 {
+    let value = u64::from(value.swap_bytes());
+    let pairs = (value | (value << 16)) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | (pairs << 8)) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = ((bytes >> 4) | (bytes << 8)) & (ONES * 0x0f);
+    // A byte has its bit 4 set once 6 is added when its digit is a letter, and those begin 39 behind the numbers' end.
+    let letters = ((nibbles + ONES * 6) >> 4) & ONES;
+    nibbles + ONES * 0x30 + letters * 39
 }
 
 #[cfg(test)]
@@ -155,6 +177,23 @@ mod tests {
         assert_eq!(SpanId::from_hex(b"0000000000000000"), None);
         assert_eq!(SpanId::from_hex(b"000000000000000g"), None);
         assert_eq!(SpanId::from_hex(b"00000000000000ff"), SpanId::from_u64(255));
+    }
+
+    #[test]
+    fn eight_digits_are_read_and_printed_as_one_by_one() {
+        let one_by_one = |digits: &[u8; 8]| {
+            digits.iter().try_fold(0_u32, |value, digit| Some((value << 4) | u32::from(hex_digit(*digit)?)))
+        };
+        for position in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut digits = *b"09afb1c2";
+                digits[position] = byte;
+                assert_eq!(hex_u32(&digits), one_by_one(&digits), "{digits:?}");
+            }
+        }
+        for value in (0..=u32::MAX).step_by(65_521) {
+            assert_eq!(hex_digits(value).to_le_bytes(), format!("{value:08x}").as_bytes());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! The core is pure: header bytes, time and random bytes go in, header edits and records come out. Only `host`, which
 //! exists in the wasm build alone, knows Envoy. Each room uses only those listed above it:
 //!
-//! - [`id`], [`url`], [`text`], [`headers`], [`glob`], [`random`]: bytes that become values; [`contexts`]: a table;
+//! - [`swar`], [`id`], [`url`], [`text`], [`headers`], [`glob`], [`random`]: bytes that become values; [`contexts`]: a table;
 //! - [`json`], [`w3c`], [`newrelic`]: a file for each wire format;
 //! - [`config`]: what the operator wrote, checked once;
 //! - [`record`], [`stats`]: what is recorded and counted;
@@ -55,6 +55,7 @@ pub mod record;
 pub mod sampler;
 pub mod span;
 pub mod stats;
+pub mod swar;
 pub mod text;
 pub mod url;
 pub mod w3c;

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 pub use number::{Number, push_f64};
 pub use read::{Cause, DEPTH_MAX, JsonError, parse};
-pub use write::{bool, int, string, uint};
+pub use write::{bool, int, quoted, string, uint};
 
 /// One JSON value.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,36 +2,32 @@
 
 use alloc::vec::Vec;
 
-use crate::text;
+use crate::{swar, text};
 
 /// Appends a JSON string, quotes included, of at most `chars_max` characters, cut and repaired as [`text::pieces`]
 /// does it.
 pub fn string(out: &mut Vec<u8>, text: &[u8], chars_max: usize) {
-    out.push(b'"');
     if text.len() <= chars_max && is_plain(text) {
-        out.extend_from_slice(text);
-    } else {
-        for piece in text::pieces(text, chars_max) {
-            escaped(out, piece);
-        }
+        return quoted(out, text);
+    }
+    out.push(b'"');
+    for piece in text::pieces(text, chars_max) {
+        escaped(out, piece);
     }
     out.push(b'"');
 }
 
-/// Whether a text is ASCII without anything to escape, as nearly every text is. Eight bytes at a time, since this looks
-/// at every byte that a span is made of.
+/// Appends a JSON string of text that needs no escape, such as an id.
+pub fn quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// Whether a text is printable ASCII without anything to escape, as nearly every text is.
 fn is_plain(text: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte below `bound`; exact as long as no byte has its own high bit set, which `word` tells.
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
-    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let (words, rest) = text.as_chunks::<8>();
-    let found = words.iter().fold(0, |found, word| {
-        let word = u64::from_ne_bytes(*word);
-        found | word | below(word, b' ') | equal(word, b'"') | equal(word, b'\\')
-    });
-    found & HIGH == 0 && rest.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+    swar::all(text, |word| swar::printable(word) & !swar::equal(word, b'"') & !swar::equal(word, b'\\'))
 }
 
 /// Appends text with the escapes that JSON asks for: quote, backslash, control characters.
@@ -105,10 +101,7 @@ mod tests {
         #[test]
         fn what_is_plain_needs_no_escape(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'a')], 0..40)) {
             let is_special = |byte: &u8| !(0x20..0x7f).contains(byte) || matches!(byte, b'"' | b'\\');
-            // Of the characters that need no escape only DEL goes the longer way, and only in a rest.
-            let expected = !bytes.iter().any(is_special);
-            prop_assert!(!is_plain(&bytes) || !bytes.iter().any(|byte| is_special(byte) && *byte != 0x7f));
-            prop_assert!(!expected || is_plain(&bytes));
+            prop_assert_eq!(is_plain(&bytes), !bytes.iter().any(is_special));
         }
     }
 

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::priority::{self, Priority};
 use super::{CallerType, parse_integer};
+use crate::swar;
 
 /// Longer ids count as missing, as in the `newrelic` header that they go on in.
 const ID_BYTES_MAX: usize = 128;
@@ -71,10 +72,13 @@ impl core::fmt::Display for EntryError {
 pub fn parse(value: &[u8]) -> Result<Entry<'_>, EntryError> {
     use EntryError as E;
     let mut fields = [&[][..]; 9];
-    let mut parts = value.split(|byte| *byte == b'-');
-    for field in &mut fields {
-        *field = parts.next().ok_or(E::FieldCount)?;
+    let (last, others) = fields.split_last_mut().ok_or(E::FieldCount)?;
+    let mut rest = value;
+    for field in others {
+        (*field, rest) = swar::split_once(rest, b'-').ok_or(E::FieldCount)?;
     }
+    // A later version may have more.
+    *last = swar::split_once(rest, b'-').map_or(rest, |(field, _)| field);
     let [version, parent_type, account_id, app_id, span_id, transaction_id, sampled, priority, timestamp] = fields;
     if version.is_empty() || !version.iter().all(u8::is_ascii_digit) {
         return Err(E::Version);
@@ -159,7 +163,10 @@ impl OwnEntry<'_> {
 
 /// Whether a peer's text may stand in a field: printable, without the separators of field, list and member.
 fn is_field(text: &[u8]) -> bool {
-    text.len() <= ID_BYTES_MAX && text.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'-' | b',' | b'='))
+    let separators = |word| swar::equal(word, b'-') | swar::equal(word, b',') | swar::equal(word, b'=');
+    text.len() <= ID_BYTES_MAX
+        && swar::find(text, b' ').is_none()
+        && swar::all(text, |word| swar::printable(word) & !separators(word))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! New Relic's own formats: the `newrelic` header, its `tracestate` list member, priorities, and CAT.
 
+pub mod base64;
 pub mod cat;
 pub mod list_member;
 pub mod payload;

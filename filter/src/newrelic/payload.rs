@@ -8,11 +8,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ::base64::Engine as _;
+use ::base64::alphabet;
+use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::CallerType;
+use super::base64;
 use super::priority::Priority;
 use crate::headers::trim_ows;
 use crate::id::{TraceId, TraceIdentity};
@@ -208,7 +209,9 @@ const FIXED_BYTES: usize = 128;
 impl OwnPayload<'_> {
     /// The header value: standard base64 with padding, which every agent reads.
     pub fn to_bytes(&self) -> Vec<u8> {
-        base64::engine::general_purpose::STANDARD.encode(self.to_json()).into_bytes()
+        let mut out = Vec::new();
+        base64::encode(&mut out, &self.to_json());
+        out
     }
 
     fn to_json(self) -> Vec<u8> {
@@ -245,8 +248,8 @@ impl OwnPayload<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
     use PayloadError as E;
-    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
     fn read(json: &str) -> Result<Payload, E> {
         parse(STANDARD.encode(json).as_bytes(), Some("777"))

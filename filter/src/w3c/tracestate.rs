@@ -12,6 +12,7 @@
 use alloc::vec::Vec;
 
 use crate::headers::trim_ows;
+use crate::swar;
 
 /// List members of one header, at most.
 pub const MEMBERS_MAX: usize = 32;
@@ -76,14 +77,22 @@ pub struct Tracestate<'a> {
 pub fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>, own_key: Option<&[u8]>) -> Tracestate<'a> {
     let mut state = Tracestate { own: None, foreign: Members::EMPTY, malformed: false };
     let mut count = 0;
-    for member in lines.flat_map(|line| line.split(|byte| *byte == b',')) {
-        let member = trim_ows(member);
-        if member.is_empty() {
-            continue;
+    for line in lines {
+        let mut rest = Some(line);
+        while let Some(list) = rest {
+            let (member, behind) = match swar::split_once(list, b',') {
+                Some((member, behind)) => (member, Some(behind)),
+                None => (list, None),
+            };
+            rest = behind;
+            let member = trim_ows(member);
+            if member.is_empty() {
+                continue;
+            }
+            count += 1;
+            state.malformed |= count > MEMBERS_MAX;
+            state.add(member, own_key);
         }
-        count += 1;
-        state.malformed |= count > MEMBERS_MAX;
-        state.add(member, own_key);
     }
     if state.malformed {
         state.foreign = Members::EMPTY;
@@ -112,7 +121,7 @@ impl<'a> Tracestate<'a> {
 
 /// The member up to its first `=`, or all of it.
 fn key_of(member: &[u8]) -> &[u8] {
-    member.split(|byte| *byte == b'=').next().unwrap_or_default()
+    swar::find(member, b'=').and_then(|end| member.get(..end)).unwrap_or(member)
 }
 
 fn is_key(key: &[u8]) -> bool {
@@ -125,7 +134,7 @@ fn is_key(key: &[u8]) -> bool {
 fn is_value(value: &[u8]) -> bool {
     value.len() <= PART_BYTES_MAX
         && value.last().is_some_and(|last| *last != b' ')
-        && value.iter().all(|byte| matches!(byte, 0x20..=0x2b | 0x2d..=0x3c | 0x3e..=0x7e))
+        && swar::all(value, |word| swar::printable(word) & !swar::equal(word, b',') & !swar::equal(word, b'='))
 }
 
 /// The header to send on: our own member, when there is one, left of the foreign ones; empty when there is none.
