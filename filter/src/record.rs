@@ -8,6 +8,8 @@ use crate::newrelic::priority::Priority;
 pub struct Key {
     /// New Relic's name: Trace API, Event API, log.
     pub new_relic: &'static str,
+    /// The same as a further member of a JSON object: `,"name":`.
+    pub member: &'static str,
     /// OpenTelemetry's name; `None` when OTLP has a field of its own for it, or no use.
     pub otlp: Option<&'static str>,
     /// Whether the operator's include and exclude lists apply.
@@ -179,7 +181,12 @@ pub mod keys {
 
     macro_rules! keys {
         ($($(#[$meta:meta])* $constant:ident = $name:literal, $otlp:expr, $class:ident;)*) => {
-            $($(#[$meta])* pub static $constant: Key = Key { new_relic: $name, otlp: $otlp, class: Class::$class };)*
+            $($(#[$meta])* pub static $constant: Key = Key {
+                new_relic: $name,
+                member: concat!(",\"", $name, "\":"),
+                otlp: $otlp,
+                class: Class::$class,
+            };)*
 
             /// All of them, for the check of an operator's attribute lists.
             pub static ALL: &[&Key] = &[$(&$constant),*];

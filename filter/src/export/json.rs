@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::limits::{Limits, TooLarge};
-pub use crate::json::{bool, int, push_f64 as float, string, uint};
+use super::limits::{Kept, Limits, TooLarge};
+pub use crate::json::{bool, int, push_f64 as float, quoted, string, uint};
 use crate::record::Value;
 
 /// Appends the value of an attribute, text cut to `chars_max` characters.
@@ -30,13 +30,18 @@ pub fn name(out: &mut Vec<u8>, name: &str) {
 pub fn members<'a>(
     out: &mut Vec<u8>,
     start: usize,
-    attributes: impl Iterator<Item = (&'a str, Value<'a>)>,
+    attributes: impl Iterator<Item = Kept<'a>>,
     limits: &Limits,
 ) -> Result<(), TooLarge> {
-    for (attribute, content) in attributes {
-        out.push(b',');
-        name(out, attribute);
-        value(out, content, limits.value_chars_max);
+    for attribute in attributes {
+        match attribute.member {
+            Some(member) => out.extend_from_slice(member.as_bytes()),
+            None => {
+                out.push(b',');
+                name(out, attribute.name);
+            }
+        }
+        value(out, attribute.value, limits.value_chars_max);
         limits.check(out.len() - start)?;
     }
     Ok(())

@@ -63,12 +63,19 @@ pub enum Naming {
     OpenTelemetry,
 }
 
+/// An attribute that goes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// Its name there.
+    pub name: &'a str,
+    /// [`Key::member`](crate::record::Key::member), when the name is one of New Relic's.
+    pub member: Option<&'static str>,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
 /// The attributes that go out, in order, at most `room` of them.
-pub fn kept<'a>(
-    attributes: &'a [Attribute<'a>],
-    naming: Naming,
-    room: usize,
-) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+pub fn kept<'a>(attributes: &'a [Attribute<'a>], naming: Naming, room: usize) -> impl Iterator<Item = Kept<'a>> {
     let mut user_room = USER_ATTRIBUTES_MAX;
     let keep = move |attribute: &Attribute<'a>| {
         let name = match naming {
@@ -81,15 +88,20 @@ pub fn kept<'a>(
         if attribute.name.class() == Class::User {
             user_room = user_room.checked_sub(1)?;
         }
-        Some((name, attribute.value))
+        let member = match attribute.name {
+            Name::Known(key) if naming == Naming::NewRelic => Some(key.member),
+            Name::Known(_) | Name::User(_) => None,
+        };
+        Some(Kept { name, member, value: attribute.value })
     };
     attributes.iter().filter_map(keep).take(room)
 }
 
 fn is_sendable(attribute: &Attribute<'_>, name: &str) -> bool {
     let is_number = !matches!(attribute.value, Value::Float(value) if !value.is_finite());
-    let is_free = matches!(attribute.name, Name::Known(_)) || !RESERVED.contains(&name);
-    is_number && is_free && name.len() <= KEY_BYTES_MAX
+    let is_name =
+        matches!(attribute.name, Name::Known(_)) || (name.len() <= KEY_BYTES_MAX && !RESERVED.contains(&name));
+    is_number && is_name
 }
 
 #[cfg(test)]
@@ -102,7 +114,7 @@ mod tests {
     }
 
     fn names<'a>(attributes: &'a [Attribute<'a>], naming: Naming, room: usize) -> Vec<&'a str> {
-        kept(attributes, naming, room).map(|(name, _)| name).collect()
+        kept(attributes, naming, room).map(|kept| kept.name).collect()
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub fn span(out: &mut Vec<u8>, record: &SpanRecord<'_>, limits: &Limits) -> Resu
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(&record.span_id.to_hex());
     out.extend_from_slice(b"\",\"trace.id\":");
-    json::string(out, record.trace.text(&record.trace.id.to_hex()), limits.value_chars_max);
+    // As received, it is hexadecimal, too.
+    json::quoted(out, record.trace.text(&record.trace.id.to_hex()));
     out.extend_from_slice(b",\"timestamp\":");
     json::uint(out, record.start_ns / 1_000_000);
     out.extend_from_slice(b",\"attributes\":{\"name\":");
@@ -61,7 +62,7 @@ pub fn span(out: &mut Vec<u8>, record: &SpanRecord<'_>, limits: &Limits) -> Resu
 
 fn parent_id(out: &mut Vec<u8>, parent: &ParentId, chars_max: usize) {
     match parent {
-        ParentId::Span(id) => json::string(out, &id.to_hex(), chars_max),
+        ParentId::Span(id) => json::quoted(out, &id.to_hex()),
         ParentId::Text(text) => json::string(out, text.as_bytes(), chars_max),
     }
 }

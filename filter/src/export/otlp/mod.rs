@@ -59,5 +59,7 @@ fn span_id(text: &str) -> Option<SpanId> {
 fn attributes<'a>(record: &SpanRecord<'a>, limits: &Limits) -> impl Iterator<Item = (&'a str, Value<'a>)> {
     let foreign_parent = parent(record).1.map(|text| (PARENT_ID, Value::Text(text.as_bytes())));
     let room = limits.attributes_max.saturating_sub(usize::from(foreign_parent.is_some()));
-    foreign_parent.into_iter().chain(kept(record.attributes, Naming::OpenTelemetry, room))
+    foreign_parent
+        .into_iter()
+        .chain(kept(record.attributes, Naming::OpenTelemetry, room).map(|kept| (kept.name, kept.value)))
 }
