@@ -70,7 +70,7 @@ pub struct Caller<'a> {
     /// Guid of its transaction.
     pub transaction_id: Option<Cow<'a, [u8]>>,
     /// Its last New Relic span, from `tracestate`.
-    pub trusted_parent_id: Option<&'a [u8]>,
+    pub trusted_parent_id: Option<Cow<'a, [u8]>>,
     /// Its sampling decision.
     pub sampled: Option<bool>,
     /// The trace's priority.
@@ -86,11 +86,32 @@ impl<'a> From<Entry<'a>> for Caller<'a> {
             account_id: entry.account_id.into(),
             app_id: entry.app_id.into(),
             transaction_id: entry.transaction_id.map(Into::into),
-            trusted_parent_id: entry.span_id,
+            trusted_parent_id: entry.span_id.map(Into::into),
             sampled: entry.sampled,
             priority: entry.priority,
             timestamp_ms: entry.timestamp_ms,
         }
+    }
+}
+
+impl Caller<'_> {
+    /// The same, without the request's headers.
+    pub fn into_owned(self) -> Caller<'static> {
+        let owned = |text: Cow<'_, [u8]>| Cow::Owned(text.into_owned());
+        Caller {
+            account_id: owned(self.account_id),
+            app_id: owned(self.app_id),
+            transaction_id: self.transaction_id.map(owned),
+            trusted_parent_id: self.trusted_parent_id.map(owned),
+            ..self
+        }
+    }
+
+    /// Bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let optional = [&self.transaction_id, &self.trusted_parent_id];
+        let optional_bytes: usize = optional.into_iter().flatten().map(|text| text.len()).sum();
+        self.account_id.len() + self.app_id.len() + optional_bytes
     }
 }
 

@@ -110,7 +110,7 @@ fn a_continued_trace_keeps_its_id_its_priority_and_other_vendors() {
     let caller = parent.caller.unwrap();
     assert_eq!((&*caller.account_id, &*caller.app_id), (&b"4002"[..], &b"55"[..]));
     assert_eq!(caller.transaction_id.as_deref(), Some(&b"1122334455667788"[..]));
-    assert_eq!(caller.trusted_parent_id, Some(&b"aa11bb22cc33dd44"[..]));
+    assert_eq!(caller.trusted_parent_id.as_deref(), Some(&b"aa11bb22cc33dd44"[..]));
 
     let mut onward = Message::new();
     inventory.inject(&mut called, &mut onward);

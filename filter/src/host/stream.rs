@@ -124,12 +124,11 @@ fn keep(open: &mut OpenRequest, buffer: Vec<u8>, kept_bytes: &mut usize, plugin:
     if !open.is_recorded() {
         return;
     }
-    if *kept_bytes + buffer.capacity() > KEPT_BYTES_MAX {
-        open.give_up(&mut plugin.stats);
-        return;
-    }
-    *kept_bytes += buffer.capacity();
     open.keep(buffer);
+    if *kept_bytes + open.kept_bytes() > KEPT_BYTES_MAX {
+        open.give_up(&mut plugin.stats);
+    }
+    *kept_bytes += open.kept_bytes();
 }
 
 /// Reads what the request's records need, and makes them.

@@ -10,13 +10,12 @@ use super::names;
 use super::queue_time::queue_ns;
 use super::response_flags::ResponseFlags;
 use super::status_text::{grpc_name, reason_phrase};
-use super::{Guid, MILLI, OpenRequest, Route, Tracer, foreign_of, parent_of};
+use super::{Guid, KeptParent, MILLI, OpenRequest, Route, Tracer};
 use crate::caller_metrics::{CallerMetrics, Transport};
 use crate::config::{Config, CustomValue, Datastore, Role};
 use crate::headers::RequestHeaders;
 use crate::id::{ParentId, SpanId};
 use crate::newrelic::cat::Intrinsics;
-use crate::propagation::{Outbound, Parent};
 use crate::record::{Key, OtlpStatus, SpanKind, SpanRecord, TransactionRecord, Value, keys};
 use crate::sampler::Granularity;
 use crate::url;
@@ -168,8 +167,7 @@ impl OpenRequest {
     /// What the host has to read before [`OpenRequest::finish`].
     pub fn needs(&self) -> Needs {
         if self.is_recorded() || self.cat.as_ref().is_some_and(|cat| cat.callee.is_some()) {
-            let grpc = is_grpc(&RequestHeaders::new(&self.headers));
-            Needs::Record { exit: self.exit_id.is_some(), grpc }
+            Needs::Record { exit: self.exit_id.is_some(), grpc: self.kept.is_grpc }
         } else if self.caller.is_some() || self.cat.as_ref().is_some_and(|cat| cat.trip.is_some()) {
             Needs::StatusCode
         } else {
@@ -200,9 +198,8 @@ impl OpenRequest {
         if !self.is_recorded() {
             return Totals { spans: 0, cat_calls };
         }
-        let headers = RequestHeaders::new(&self.headers);
-        let inbound = tracer.inbound(self.trusts_caller, &headers, &mut |_| {});
-        let mut finished = Finished::new(&self, tracer, outcome, &headers, parent_of(&inbound), failure);
+        let headers = RequestHeaders::new(&self.kept.headers);
+        let mut finished = Finished::new(&self, tracer, outcome, &headers, failure);
         if let (Some(trip), Some(settings)) = (cat.and_then(|cat| cat.trip), &tracer.cat) {
             if let Some(name) = trip.frozen_name() {
                 finished.transaction_name = name.as_bytes().to_vec();
@@ -234,7 +231,7 @@ impl OpenRequest {
 }
 
 /// gRPC itself, with any encoding of its messages; gRPC-Web keeps its status in the body, where nobody reads it.
-fn is_grpc(headers: &RequestHeaders<'_>) -> bool {
+pub(super) fn is_grpc(headers: &RequestHeaders<'_>) -> bool {
     let rest = headers.content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
     matches!(rest, Some([] | [b'+' | b';', ..]))
 }
@@ -260,15 +257,13 @@ struct Finished<'a> {
     tracer: &'a Tracer,
     outcome: &'a Outcome<'a>,
     headers: &'a RequestHeaders<'a>,
-    parent: Option<&'a Parent<'a>>,
+    parent: Option<&'a KeptParent>,
     failure: Option<Failure<'a>>,
     exit: Option<Exit>,
     cat: Option<Intrinsics>,
     transaction_name: Vec<u8>,
     transaction_guid: Option<Vec<u8>>,
-    trace_state: Vec<u8>,
     referer: Vec<u8>,
-    vendors: Vec<u8>,
     error_flags: String,
 }
 
@@ -327,48 +322,26 @@ impl<'a> Finished<'a> {
         tracer: &'a Tracer,
         outcome: &'a Outcome<'a>,
         headers: &'a RequestHeaders<'a>,
-        parent: Option<&'a Parent<'a>>,
         failure: Option<Failure<'a>>,
     ) -> Self {
         let config = tracer.config();
         let exit =
             open.exit_id.filter(|_| outcome.went_upstream()).map(|span_id| Exit::new(span_id, open, config, outcome));
         let mut hex = [0; 16];
-        let mut finished = Self {
+        Self {
             open,
             tracer,
             outcome,
             headers,
-            parent,
+            parent: open.kept.parent.as_ref(),
             failure,
             exit,
             cat: None,
             transaction_name: transaction_name(config, &outcome.route, headers),
             transaction_guid: open.transaction_id.as_ref().map(|guid: &Guid| guid.text(&mut hex).to_vec()),
-            trace_state: Vec::new(),
             referer: headers.referer.map(url::sanitize).unwrap_or_default(),
-            vendors: foreign_of(parent).keys().collect::<Vec<_>>().join(&b","[..]),
             error_flags: outcome.telling_flags().names(),
-        };
-        if config.exporters.otlp.is_some() {
-            finished.trace_state = finished.trace_state();
         }
-        finished
-    }
-
-    /// `tracestate` as it was sent on.
-    fn trace_state(&self) -> Vec<u8> {
-        let Some(span_id) = self.open.exit_id.or(self.open.entry_id) else { return Vec::new() };
-        let outbound = Outbound {
-            trace: &self.open.trace,
-            span_id,
-            transaction_id: self.transaction_guid.as_deref(),
-            sampled: self.open.decision.sampled,
-            priority: self.open.decision.priority,
-            random_flag: false,
-            timestamp_ms: self.open.times.now_ns / MILLI,
-        };
-        self.tracer.propagator.tracestate(&outbound, foreign_of(self.parent))
     }
 
     fn send(&self, sink: &mut dyn Sink) -> u64 {
@@ -394,9 +367,9 @@ impl<'a> Finished<'a> {
         attributes.add(&keys::ENTRY_POINT, Value::Bool(true));
         attributes.add_mark(SpanKind::Server, open.duration_ns(self.outcome));
         attributes.add_text(&keys::TRANSACTION_NAME, Some(&self.transaction_name));
-        let trusted_parent_id = self.parent.and_then(|parent| parent.caller.as_ref()?.trusted_parent_id);
+        let trusted_parent_id = self.parent.and_then(|parent| parent.caller.as_ref()?.trusted_parent_id.as_deref());
         attributes.add_text(&keys::TRUSTED_PARENT_ID, trusted_parent_id);
-        attributes.add_text(&keys::TRACING_VENDORS, Some(&self.vendors));
+        attributes.add_text(&keys::TRACING_VENDORS, self.parent.map(|parent| &*parent.vendors));
         self.add_request(&mut attributes);
         self.add_answer(&mut attributes);
         self.add_failure(&mut attributes, self.failure);
@@ -417,7 +390,7 @@ impl<'a> Finished<'a> {
             sampled: open.decision.sampled,
             origin: open.decision.origin,
             otlp_status: if is_server_error { OtlpStatus::Error(None) } else { OtlpStatus::Unset },
-            trace_state: &self.trace_state,
+            trace_state: &self.open.kept.trace_state,
             attributes: attributes.as_slice(),
         });
     }
@@ -460,7 +433,7 @@ impl<'a> Finished<'a> {
             sampled: open.decision.sampled,
             origin: open.decision.origin,
             otlp_status,
-            trace_state: &self.trace_state,
+            trace_state: &self.open.kept.trace_state,
             attributes: attributes.as_slice(),
         });
     }

@@ -4,8 +4,8 @@
 //! Tracer::open -> Opening --(sampler's decision)--> Opening::start -> OpenRequest + header edits
 //! OpenRequest::finish(Outcome) -> records to the exporters
 //! ```
-//! The request's header buffer is kept until the end only when something is recorded; it is then read a second time,
-//! which is cheaper than copying what every recorded attribute needs.
+//! The request's header buffer is kept until the end only when something is recorded; it is then read a second time for
+//! what the attributes show, which is cheaper than copying each of them. What the tracing headers told is kept as read.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -26,9 +26,9 @@ use self::cat::CatRequest;
 use crate::caller_metrics::{CallerMetrics, CallerSlot, Transport};
 use crate::config::{Config, ExcludeRule, Role, TrustInbound};
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, trim_ows};
-use crate::id::{SpanId, TraceIdentity};
+use crate::id::{ParentId, SpanId, TraceIdentity};
 use crate::newrelic::cat::{Settings as CatSettings, X_NEWRELIC_ID, X_NEWRELIC_TRANSACTION};
-use crate::propagation::{self, Inbound, Outbound, Parent, Propagator};
+use crate::propagation::{self, Caller, Inbound, Outbound, Parent, Propagator};
 use crate::random::RandomPool;
 use crate::sampler::{self, Decision, Granularity};
 use crate::stats::{Counter, Stats};
@@ -115,7 +115,6 @@ impl Guid {
 #[derive(Debug)]
 pub struct OpenRequest {
     role: Role,
-    trusts_caller: bool,
     trace: TraceIdentity,
     transaction_id: Option<Guid>,
     entry_id: Option<SpanId>,
@@ -128,8 +127,54 @@ pub struct OpenRequest {
     cat: Option<CatRequest>,
     records_spans: bool,
     records_transaction: bool,
-    /// The serialized request headers; empty when nothing is recorded.
+    /// What only a request that is recorded keeps.
+    kept: Kept,
+}
+
+/// What the records of a request are made of at its end; nothing, when it has none.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The serialized request headers.
     headers: Vec<u8>,
+    /// What they tell of the caller, when they continue a trace.
+    parent: Option<KeptParent>,
+    /// `tracestate` as it was sent on, when a record shows it.
+    trace_state: Vec<u8>,
+    /// Whether the request is one of gRPC.
+    is_grpc: bool,
+}
+
+/// The part of [`Parent`] that records show.
+#[derive(Debug)]
+struct KeptParent {
+    parent_id: Option<ParentId>,
+    caller: Option<Caller<'static>>,
+    /// Keys of other vendors' `tracestate` members, joined by commas.
+    vendors: Vec<u8>,
+}
+
+impl From<Parent<'_>> for KeptParent {
+    fn from(parent: Parent<'_>) -> Self {
+        Self {
+            vendors: parent.foreign.keys().collect::<Vec<_>>().join(&b","[..]),
+            parent_id: parent.parent_id,
+            caller: parent.caller.map(Caller::into_owned),
+        }
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        let parent_bytes = self.parent.as_ref().map_or(0, |parent| {
+            let caller_bytes = parent.caller.as_ref().map_or(0, Caller::text_bytes);
+            let parent_id_bytes = match &parent.parent_id {
+                Some(ParentId::Text(text)) => text.len(),
+                Some(ParentId::Span(_)) | None => 0,
+            };
+            caller_bytes + parent_id_bytes + parent.vendors.len()
+        });
+        self.headers.capacity() + self.trace_state.len() + parent_bytes
+    }
 }
 
 impl Tracer {
@@ -225,6 +270,15 @@ fn parent_of<'b, 'a>(inbound: &'b Inbound<'a>) -> Option<&'b Parent<'a>> {
     }
 }
 
+/// `tracestate` as it is sent on, for the one format that shows it.
+fn trace_state(tracer: &Tracer, edits: &[HeaderEdit]) -> Vec<u8> {
+    let sent = edits.iter().find_map(|edit| match edit {
+        HeaderEdit::Set("tracestate", value) => Some(value.clone()),
+        HeaderEdit::Set(..) | HeaderEdit::Remove(_) => None,
+    });
+    sent.filter(|_| tracer.config.exporters.otlp.is_some()).unwrap_or_default()
+}
+
 fn foreign_of<'b, 'a>(parent: Option<&'b Parent<'a>>) -> &'b Members<'a> {
     parent.map_or(&Members::EMPTY, |parent| &parent.foreign)
 }
@@ -254,9 +308,20 @@ impl Opening<'_> {
         let caller = (is_distributed && has_entry).then(|| self.caller(headers, callers));
         let caller_sent_ms = parent_of(&self.inbound).and_then(|parent| Some(parent.caller.as_ref()?.timestamp_ms));
         let takes_spans = tracer.records.all_spans || (tracer.records.sampled_spans && decision.sampled);
+        let records_spans = is_distributed && tracer.config.span_events.enabled && takes_spans;
+        let records_transaction = has_entry && tracer.config.transaction_events.enabled && tracer.records.transactions;
+        let kept = if records_spans || records_transaction {
+            Kept {
+                headers: Vec::new(),
+                parent: if let Inbound::Parent(parent) = self.inbound { Some(parent.into()) } else { None },
+                trace_state: trace_state(tracer, &edits),
+                is_grpc: finish::is_grpc(headers),
+            }
+        } else {
+            Kept::default()
+        };
         let open = OpenRequest {
             role: self.role,
-            trusts_caller: self.trusts_caller,
             trace: self.trace,
             transaction_id: self.transaction_id,
             entry_id: self.entry_id,
@@ -266,9 +331,9 @@ impl Opening<'_> {
             caller,
             caller_sent_ms,
             cat,
-            records_spans: is_distributed && tracer.config.span_events.enabled && takes_spans,
-            records_transaction: has_entry && tracer.config.transaction_events.enabled && tracer.records.transactions,
-            headers: Vec::new(),
+            records_spans,
+            records_transaction,
+            kept,
         };
         (open, edits)
     }
@@ -345,7 +410,7 @@ impl OpenRequest {
 
     /// Keeps the serialized request headers until the request ends.
     pub fn keep(&mut self, headers: Vec<u8>) {
-        self.headers = headers;
+        self.kept.headers = headers;
     }
 
     /// The request goes on: the changes of its headers that Cross Application Tracing asks for. What is written here
@@ -366,13 +431,13 @@ impl OpenRequest {
         }
     }
 
-    /// Bytes that [`OpenRequest::keep`] holds.
+    /// Bytes that are held for the request's records.
     pub fn kept_bytes(&self) -> usize {
-        self.headers.capacity()
+        self.kept.bytes()
     }
 
-    /// Gives up recording, as there is no room for the headers that the records would be made of. Counted as if the
-    /// records had been made and dropped.
+    /// Gives up recording, as there is no room for what the records would be made of. Counted as if the records had
+    /// been made and dropped.
     pub fn give_up(&mut self, stats: &mut Stats) {
         if self.records_spans {
             stats.add(Counter::SpansRecorded, self.open_spans());
@@ -384,6 +449,7 @@ impl OpenRequest {
         }
         self.records_spans = false;
         self.records_transaction = false;
+        self.kept = Kept::default();
     }
 
     /// Spans that were opened; an exit span that nothing was sent under is never finished.
