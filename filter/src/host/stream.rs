@@ -164,7 +164,6 @@ fn record(open: OpenRequest, plugin: &mut Plugin, exit: bool, grpc: bool) {
     let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
     let properties = plugin.custom_properties();
     let outcome = Outcome {
-        start_ns: open.has_entry_span().then(|| request_start_ns(end_ns)),
         status_code: answer.status,
         content_type: answer.content_type,
         content_length: answer.content_length,

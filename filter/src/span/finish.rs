@@ -42,8 +42,6 @@ pub enum Needs {
 /// What became of a request. Texts are bytes of the host's, empty when it has none.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// When the request began, in front of all filters, Unix nanoseconds; `None` when the host was not asked.
-    pub start_ns: Option<u64>,
     /// Now, Unix nanoseconds.
     pub end_ns: u64,
     /// Status code of the answer; none when the client went before there was one.
@@ -82,7 +80,6 @@ impl Outcome<'_> {
     /// An outcome of which only the time and the status code are known.
     pub fn of_status(end_ns: u64, status_code: Option<u16>) -> Self {
         Self {
-            start_ns: None,
             end_ns,
             status_code,
             content_type: None,
@@ -188,11 +185,7 @@ impl OpenRequest {
         let grpc_status = outcome.grpc_status.filter(|_| self.is_recorded());
         let failure = entry_failure(tracer.config(), outcome.status_code, grpc_status, &mut digits);
         if let Some(slot) = self.caller {
-            // From the same moment for every request, though only a recorded one has its real start read.
             callers.observe(slot, self.duration_ns(outcome), self.transport_ns(), failure.is_some());
-        }
-        if let Some(start_ns) = outcome.start_ns {
-            self.times.start_ns = start_ns.min(self.times.now_ns);
         }
         let cat_calls = cat.as_ref().map(|cat| self.cat_calls(cat, tracer, outcome)).unwrap_or_default();
         if !self.is_recorded() {

@@ -70,8 +70,8 @@ pub struct Records {
 /// The request's times, Unix nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// When the request began, in front of all filters, as far as that is known yet: the host is asked for it only
-    /// when something is recorded.
+    /// When the request began, as far as that is told: a request that earlier filters let through begins when it
+    /// reaches this one, since to ask the host for its first byte would cost as much as half of its headers.
     pub start_ns: u64,
     /// When its headers reached this filter.
     pub now_ns: u64,
@@ -401,11 +401,6 @@ impl OpenRequest {
     /// Whether the request's headers are needed again at its end; they are then given to [`OpenRequest::keep`].
     pub fn is_recorded(&self) -> bool {
         self.records_spans || self.records_transaction
-    }
-
-    /// Whether the request has an entry span, which begins with the request itself.
-    pub fn has_entry_span(&self) -> bool {
-        self.entry_id.is_some()
     }
 
     /// Keeps the serialized request headers until the request ends.
