@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::backoff::pause_ns;
-use super::batch::{BATCH_RECORDS_MAX, Batch, RequestId};
+use super::batch::{BATCH_RECORDS_MAX, Batch, RECORD_BYTES_MAX, RequestId};
 use super::budget::LocalBudget;
 use super::common::Common;
 use super::frame::{Frame, Room, SpanFormat, encode_transaction};
@@ -92,14 +92,12 @@ pub struct Format {
 impl Format {
     /// Spans.
     pub fn spans(format: SpanFormat, common: &Common, takes_unsampled: bool) -> Self {
-        let frame = format.frame(common);
-        Self { spans: Some(format), takes_unsampled, room: format.room(common, &frame), frame }
+        Self { spans: Some(format), takes_unsampled, room: format.room(common), frame: format.frame(common) }
     }
 
     /// Transactions.
     pub fn transactions(frame: Frame) -> Self {
-        let room = Room { bytes: frame.records_bytes_max(), ..Room::ALONE };
-        Self { spans: None, takes_unsampled: false, room, frame }
+        Self { spans: None, takes_unsampled: false, room: Room::ALONE, frame }
     }
 }
 
@@ -224,9 +222,7 @@ impl Delivery {
             Intake::Stream { queue_size, .. } if queue_size.is_some_and(|size| self.ledger.records() >= size) => {
                 self.refuse(Reason::QueueSize, out);
             }
-            Intake::Reservoir { .. }
-                if self.ledger.bytes() + self.format.frame.records_bytes_max() <= self.bytes_max() =>
-            {
+            Intake::Reservoir { .. } if self.ledger.bytes() + RECORD_BYTES_MAX <= self.bytes_max() => {
                 self.offer_to_reservoir((priority, origin), scratch, encode, out);
             }
             Intake::Stream { .. } | Intake::Reservoir { .. } => match encode(scratch) {
@@ -268,11 +264,11 @@ impl Delivery {
             }
             Intake::Stream { open, .. } => {
                 if open.is_full_for(encoded.len(), self.format.frame.records_bytes_max()) {
-                    self.waiting.push_back(core::mem::take(open));
+                    self.waiting.push_back(open.take_full());
                 }
                 open.push(encoded);
                 if open.len() >= BATCH_RECORDS_MAX {
-                    self.waiting.push_back(core::mem::take(open));
+                    self.waiting.push_back(open.take_full());
                 }
                 self.ledger.queued(encoded.len(), out.stats);
             }

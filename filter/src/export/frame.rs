@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::batch::BATCH_BYTES_MAX;
+use super::batch::{BATCH_BYTES_MAX, RECORD_BYTES_MAX};
 use super::common::Common;
 use super::limits::{ATTRIBUTES_MAX, Limits, SHORT_VALUE_CHARS_MAX, TooLarge, VALUE_CHARS_MAX};
 use super::{event_api, otlp, trace_api};
@@ -47,13 +47,13 @@ impl SpanFormat {
         }
     }
 
-    /// What a span may take in a request with this frame.
-    pub fn room(self, common: &Common, frame: &Frame) -> Room {
+    /// What a span may take.
+    pub fn room(self, common: &Common) -> Room {
         let repeated = match self {
             Self::TraceApi => common.new_relic().count(),
             Self::Otlp(_) => common.open_telemetry().count(),
         };
-        Room { attributes: ATTRIBUTES_MAX.saturating_sub(repeated), bytes: frame.records_bytes_max() }
+        Room { attributes: ATTRIBUTES_MAX.saturating_sub(repeated), bytes: RECORD_BYTES_MAX }
     }
 }
 
@@ -92,7 +92,7 @@ pub struct Room {
 
 impl Room {
     /// A record by itself, as in a line of the log.
-    pub const ALONE: Self = Self { attributes: ATTRIBUTES_MAX, bytes: BATCH_BYTES_MAX };
+    pub const ALONE: Self = Self { attributes: ATTRIBUTES_MAX, bytes: RECORD_BYTES_MAX };
 
     fn limits(&self, value_chars_max: usize) -> Limits {
         Limits { value_chars_max, attributes_max: self.attributes, bytes_max: self.bytes.saturating_sub(1) }

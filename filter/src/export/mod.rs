@@ -116,6 +116,8 @@ pub struct Request<'a> {
     pub headers: Vec<(&'a str, &'a [u8])>,
     /// The body as sent.
     pub body: &'a [u8],
+    /// Bytes of the body before it was compressed, which tell how long that took.
+    pub plain_bytes: usize,
     /// Milliseconds that the call may take.
     pub timeout_ms: u32,
 }
@@ -270,6 +272,7 @@ impl Exporters {
             cluster: &delivery.config.cluster,
             headers: headers(delivery, token, is_compressed),
             body,
+            plain_bytes: self.body.len(),
             timeout_ms: delivery.config.timeout_ms,
         })
     }

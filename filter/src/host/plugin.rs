@@ -29,12 +29,13 @@ const TICK_MS: u32 = 1000;
 /// The timer of a plugin without a reservoir, whose batches go out as they fill.
 const STREAMING_TICK_MS: u32 = 100;
 
-/// The timer while batches wait that could go out.
-const BUSY_TICK_MS: u32 = 5;
+/// The timer while batches wait that could go out: more than any worker fills.
+const BUSY_TICK_MS: u32 = 2;
 
-/// Requests that one tick posts: compressing a batch takes up to a millisecond of the worker's time, and requests wait
-/// that long.
+/// Requests that one tick posts, and bytes before compression from which on it posts no more: to compress and post a
+/// full batch takes some tenths of a millisecond of the worker's time, and the requests that it serves wait so long.
 const POSTS_PER_TICK: usize = 4;
+const POSTED_BYTES_PER_TICK: usize = 64 << 10;
 
 /// Nanoseconds in a millisecond.
 const MILLI: u64 = 1_000_000;
@@ -367,11 +368,11 @@ impl Plugin {
             let granted = claim_budget(&self.identity, &request, now_ns);
             self.exporters.grant(&request, granted, now_ns, &mut self.stats);
         }
-        let posts = if self.phase == Phase::Flushing { usize::MAX } else { POSTS_PER_TICK };
-        for _ in 0..posts {
-            if !self.post_next(now_ns, random) {
-                break;
-            }
+        let (mut posts, mut bytes) = (POSTS_PER_TICK, 0);
+        while self.phase == Phase::Flushing || (posts > 0 && bytes < POSTED_BYTES_PER_TICK) {
+            let Some(posted) = self.post_next(now_ns, random) else { break };
+            posts = posts.saturating_sub(1);
+            bytes += posted;
         }
         self.log_lines();
     }
@@ -383,11 +384,10 @@ impl Plugin {
         }
     }
 
-    /// Posts the next batch; false when there is none.
-    fn post_next(&mut self, now_ns: u64, random: &mut RandomPool) -> bool {
-        let Some(request) = self.exporters.next_request(now_ns, random.next_u128(), &mut self.stats) else {
-            return false;
-        };
+    /// Posts the next batch, and returns its bytes before compression; `None` when there is none.
+    fn post_next(&mut self, now_ns: u64, random: &mut RandomPool) -> Option<usize> {
+        let request = self.exporters.next_request(now_ns, random.next_u128(), &mut self.stats)?;
+        let plain_bytes = request.plain_bytes;
         let token: RequestToken = request.token;
         let lines = request.headers.iter().map(|(name, value)| (name.as_bytes(), *value));
         match calls::http_call(request.cluster, &serialize_pairs(lines), request.body, request.timeout_ms) {
@@ -397,7 +397,7 @@ impl Plugin {
                 self.exporters.refused(token, refusal, now_ns, &mut self.stats);
             }
         }
-        true
+        Some(plain_bytes)
     }
 
     /// A receiver answered, or Envoy did in its place.

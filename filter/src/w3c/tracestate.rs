@@ -80,6 +80,11 @@ pub fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>, own_key: Option<&[u8]>) 
     for line in lines {
         let mut rest = Some(line);
         while let Some(list) = rest {
+            // An empty member; nothing but commas shall cost little.
+            if let Some(behind) = list.strip_prefix(b",") {
+                rest = Some(behind);
+                continue;
+            }
             let (member, behind) = match swar::split_once(list, b',') {
                 Some((member, behind)) => (member, Some(behind)),
                 None => (list, None),

@@ -96,8 +96,8 @@ fn a_secret_is_in_no_log_line_and_no_debug_output() {
 }
 
 #[test]
-fn a_flush_makes_as_many_batches_as_500_records_and_64_kib_ask_for() {
-    for (count, url_bytes, least_batches) in [(500, 10, 1), (501, 10, 2), (1200, 10, 3), (100, 4000, 7)] {
+fn a_flush_makes_as_many_batches_as_500_records_and_256_kib_ask_for() {
+    for (count, url_bytes, least_batches) in [(500, 10, 1), (501, 10, 2), (1200, 10, 3), (400, 4000, 7)] {
         let mut config = trace_api(http());
         config.span_events.max_samples_stored = SpanLimit::PerMinute(10_000);
         let flush_interval_ms = 60_000;
@@ -117,12 +117,12 @@ fn a_flush_makes_as_many_batches_as_500_records_and_64_kib_ask_for() {
 #[test]
 fn without_a_reservoir_a_full_batch_does_not_wait() {
     let mut worker = Worker::new(&unlimited(http()));
-    for _ in 0..17 {
+    for _ in 0..68 {
         worker.offer_span(Span { url_bytes: 4000, ..Span::default() });
     }
     let calls = worker.tick();
-    assert_eq!(calls.len(), 1, "64 KiB are full");
-    assert!(calls[0].ids().len() < 17);
+    assert_eq!(calls.len(), 1, "256 KiB are full");
+    assert!(calls[0].ids().len() < 68);
     worker.answer_status(&calls[0], 202);
     assert_eq!(worker.drain(|_| 202).len(), 1, "the rest comes with the flush");
 }

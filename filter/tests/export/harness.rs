@@ -266,7 +266,7 @@ impl Worker {
         // Another number for every request, as a host's generator gives.
         let random = self.random ^ (u128::from(self.next_call) << 64);
         let request = self.exporters.next_request(self.now, random, &mut self.stats)?;
-        assert!(request.body.len() <= 64 * 1024, "{} bytes", request.body.len());
+        assert!(request.body.len() <= 256 * 1024, "{} bytes", request.body.len());
         let headers = request.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         let call = Call {
             call_id: self.next_call,

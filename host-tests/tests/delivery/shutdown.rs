@@ -86,19 +86,20 @@ fn an_old_instance_stays_for_the_streams_that_it_serves() {
 
 #[test]
 fn a_last_flush_may_take_many_posts() {
-    let setup = unlimited(json!({ "trace_api": and(plain(), "flush_interval_ms", 60_000) }))
-        .with("span_events.custom_attributes", json!({ "wide": { "value": "w".repeat(3000) } }));
+    let exporter = and(and(plain(), "flush_interval_ms", 60_000), "max_queue_bytes", 8 << 20);
+    let setup = unlimited(json!({ "trace_api": exporter }))
+        .with("span_events.custom_attributes", json!({ "wide": { "value": "w".repeat(4000) } }));
     let mut envoy = setup.start();
-    requests(&mut envoy, 0, 700);
+    requests(&mut envoy, 0, 1100);
     envoy.update_plugin(renamed(&setup)).expect("the update is accepted");
     assert!(envoy.pending_calls().len() > 16, "{} posts at once", envoy.pending_calls().len());
     let mut arrived: Vec<String> = envoy.pending_calls().iter().flat_map(ids_of).collect();
     arrived.sort();
     arrived.dedup();
-    assert_eq!(arrived.len(), 700);
+    assert_eq!(arrived.len(), 1100);
     envoy.answer_all(&server(202)).expect("no trap");
     assert_eq!(instances(&envoy), 1);
-    assert_eq!(Books::of(&envoy, "spans").exported, 700);
+    assert_eq!(Books::of(&envoy, "spans").exported, 1100);
     assert_settled(&envoy);
 }
 
