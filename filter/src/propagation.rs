@@ -13,7 +13,7 @@ use crate::headers::{HeaderEdit, RequestHeaders, trim_ows};
 use crate::id::{ParentId, SpanId, TraceId, TraceIdentity};
 use crate::newrelic::CallerType;
 use crate::newrelic::list_member::{self, Entry, OwnEntry};
-use crate::newrelic::payload::{self, OwnPayload, Payload, PayloadError};
+use crate::newrelic::payload::{self, OwnPayload, Payload, PayloadError, PayloadWriter};
 use crate::newrelic::priority::Priority;
 use crate::sampler;
 use crate::stats::Counter;
@@ -162,7 +162,8 @@ pub struct Outbound<'a> {
 pub struct Propagator {
     account: Option<Account>,
     own_key: Option<Box<[u8]>>,
-    writes_newrelic_header: bool,
+    /// None without an account, or when the header is excluded.
+    payloads: Option<PayloadWriter>,
     writes_entry_span_id: bool,
     propagates_random_flag: bool,
     span_events: bool,
@@ -171,11 +172,15 @@ pub struct Propagator {
 
 impl From<&Config> for Propagator {
     fn from(config: &Config) -> Self {
+        let account = config.account.as_ref();
         let own_key = |account: &Account| [account.trusted_account_key.as_bytes(), b"@nr"].concat().into();
+        let payloads = |account: &Account| {
+            PayloadWriter::new(&account.account_id, &account.primary_application_id, &account.trusted_account_key)
+        };
         Self {
-            own_key: config.account.as_ref().map(own_key),
-            account: config.account.clone(),
-            writes_newrelic_header: !config.distributed_tracing.exclude_newrelic_header,
+            own_key: account.map(own_key),
+            payloads: account.filter(|_| !config.distributed_tracing.exclude_newrelic_header).map(payloads),
+            account: account.cloned(),
             writes_entry_span_id: config.distributed_tracing.tracestate_span_id,
             propagates_random_flag: config.distributed_tracing.propagate_random_flag,
             span_events: config.span_events.enabled,
@@ -314,15 +319,12 @@ impl Propagator {
 
     /// The `newrelic` header; none without an account, when excluded, or with neither a span nor a transaction to name.
     fn payload(&self, outbound: &Outbound<'_>) -> Option<Vec<u8>> {
-        let account = self.account.as_ref().filter(|_| self.writes_newrelic_header)?;
+        let payloads = self.payloads.as_ref()?;
         let (span_id, trace_id) = (outbound.span_id.to_hex(), outbound.trace.id.to_hex());
         if !self.span_events && outbound.transaction_id.is_none() {
             return None;
         }
         let payload = OwnPayload {
-            account_id: &account.account_id,
-            app_id: &account.primary_application_id,
-            trusted_account_key: &account.trusted_account_key,
             span_id: self.span_events.then_some(&span_id),
             transaction_id: outbound.transaction_id,
             trace_id: outbound.trace.text(&trace_id),
@@ -330,7 +332,7 @@ impl Propagator {
             sampled: outbound.sampled,
             timestamp_ms: outbound.timestamp_ms,
         };
-        Some(payload.to_bytes())
+        Some(payloads.write(&payload))
     }
 }
 

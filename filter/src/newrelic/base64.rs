@@ -42,10 +42,15 @@ pub fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
 /// The four characters of three bytes.
 #[inline(always)]
 fn characters([b0, b1, b2]: [u8; 3]) -> [u8; 4] {
-    let bits = u32::from_be_bytes([0, b0, b1, b2]);
-    let pair = |number: u32| PAIRS.get((number & 0xfff) as usize).copied().unwrap_or_default();
-    let ([c0, c1], [c2, c3]) = (pair(bits >> 12), pair(bits));
+    let bits = (u32::from(b0) << 16) | (u32::from(b1) << 8) | u32::from(b2);
+    let ([c0, c1], [c2, c3]) = (pair(bits >> 12), pair(bits & 0xfff));
     [c0, c1, c2, c3]
+}
+
+/// The two characters of a number of twelve bits.
+#[inline(always)]
+fn pair(number: u32) -> [u8; 2] {
+    PAIRS.get(number as usize).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
