@@ -190,7 +190,7 @@ impl Plugin {
         buffer: &[u8],
         times: Times,
         random: &mut RandomPool,
-    ) -> Option<(OpenRequest, Vec<HeaderEdit>)> {
+    ) -> Option<(Box<OpenRequest>, Vec<HeaderEdit>)> {
         let role = *self.role.get_or_insert_with(identity::role_of_listener);
         let headers = RequestHeaders::new(buffer);
         // Without any line the host did not hand over the headers: to change some of them blindly would break the
@@ -281,7 +281,7 @@ impl Plugin {
     }
 
     /// Ends a request.
-    pub(super) fn finish(&mut self, open: OpenRequest, outcome: &Outcome<'_>) {
+    pub(super) fn finish(&mut self, open: Box<OpenRequest>, outcome: &Outcome<'_>) {
         let granularity = open.granularity();
         let mut recorder = Recorder {
             exporters: &mut self.exporters,

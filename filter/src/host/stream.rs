@@ -60,7 +60,7 @@ impl Stream {
                 plugin.decorate(&open);
                 open.count_start(&mut plugin.stats);
                 keep(&mut open, buffer, kept_bytes, plugin);
-                State::Open(Box::new(open))
+                State::Open(open)
             }
         };
     }
@@ -81,7 +81,7 @@ impl Stream {
     pub(super) fn end(&mut self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) {
         let state = core::mem::replace(&mut self.state, State::Closed);
         let open = match state {
-            State::Open(open) => *open,
+            State::Open(open) => open,
             State::Created => match self.late(plugin, random, kept_bytes) {
                 Some(open) => open,
                 None => return,
@@ -95,7 +95,7 @@ impl Stream {
 
     /// A request that an earlier filter or the codec answered: it never reached this filter. Without a method
     /// there is nothing to tell of it.
-    fn late(&self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) -> Option<OpenRequest> {
+    fn late(&self, plugin: &mut Plugin, random: &mut RandomPool, kept_bytes: &mut usize) -> Option<Box<OpenRequest>> {
         if !plugin.is_active() {
             return None;
         }
@@ -132,7 +132,7 @@ fn keep(open: &mut OpenRequest, buffer: Vec<u8>, kept_bytes: &mut usize, plugin:
 }
 
 /// Reads what the request's records need, and makes them.
-fn finish(open: OpenRequest, plugin: &mut Plugin) {
+fn finish(open: Box<OpenRequest>, plugin: &mut Plugin) {
     match open.needs() {
         Needs::Nothing => {}
         Needs::StatusCode => {
@@ -149,7 +149,7 @@ fn request_start_ns(now_ns: u64) -> u64 {
     start.map_or(now_ns, |start| start.min(now_ns))
 }
 
-fn record(open: OpenRequest, plugin: &mut Plugin, exit: bool, grpc: bool) {
+fn record(open: Box<OpenRequest>, plugin: &mut Plugin, exit: bool, grpc: bool) {
     let end_ns = calls::now_ns();
     let response = calls::header_map(Map::Response);
     let answer = Answer::new(&response);

@@ -10,7 +10,7 @@ use super::names;
 use super::queue_time::queue_ns;
 use super::response_flags::ResponseFlags;
 use super::status_text::{grpc_name, reason_phrase};
-use super::{Guid, KeptParent, MILLI, OpenRequest, Route, Tracer};
+use super::{Guid, Kept, KeptParent, MILLI, OpenRequest, Route, Tracer};
 use crate::caller_metrics::{CallerMetrics, Transport};
 use crate::config::{Config, CustomValue, Datastore, Role};
 use crate::headers::RequestHeaders;
@@ -164,7 +164,7 @@ impl OpenRequest {
     /// What the host has to read before [`OpenRequest::finish`].
     pub fn needs(&self) -> Needs {
         if self.is_recorded() || self.cat.as_ref().is_some_and(|cat| cat.callee.is_some()) {
-            Needs::Record { exit: self.exit_id.is_some(), grpc: self.kept.is_grpc }
+            Needs::Record { exit: self.exit_id.is_some(), grpc: self.kept.as_ref().is_some_and(|kept| kept.is_grpc) }
         } else if self.caller.is_some() || self.cat.as_ref().is_some_and(|cat| cat.trip.is_some()) {
             Needs::StatusCode
         } else {
@@ -174,7 +174,7 @@ impl OpenRequest {
 
     /// Ends the request: statistics by caller, and its records.
     pub fn finish(
-        mut self,
+        mut self: Box<Self>,
         tracer: &Tracer,
         outcome: &Outcome<'_>,
         callers: &mut CallerMetrics,
@@ -188,11 +188,9 @@ impl OpenRequest {
             callers.observe(slot, self.duration_ns(outcome), self.transport_ns(), failure.is_some());
         }
         let cat_calls = cat.as_ref().map(|cat| self.cat_calls(cat, tracer, outcome)).unwrap_or_default();
-        if !self.is_recorded() {
-            return Totals { spans: 0, cat_calls };
-        }
-        let headers = RequestHeaders::new(&self.kept.headers);
-        let mut finished = Finished::new(&self, tracer, outcome, &headers, failure);
+        let Some(kept) = &self.kept else { return Totals { spans: 0, cat_calls } };
+        let headers = RequestHeaders::new(&kept.headers);
+        let mut finished = Finished::new(&self, kept, tracer, outcome, &headers, failure);
         if let (Some(trip), Some(settings)) = (cat.and_then(|cat| cat.trip), &tracer.cat) {
             if let Some(name) = trip.frozen_name() {
                 finished.transaction_name = name.as_bytes().to_vec();
@@ -251,6 +249,7 @@ struct Finished<'a> {
     outcome: &'a Outcome<'a>,
     headers: &'a RequestHeaders<'a>,
     parent: Option<&'a KeptParent>,
+    trace_state: &'a [u8],
     failure: Option<Failure<'a>>,
     exit: Option<Exit>,
     cat: Option<Intrinsics>,
@@ -312,6 +311,7 @@ impl Exit {
 impl<'a> Finished<'a> {
     fn new(
         open: &'a OpenRequest,
+        kept: &'a Kept,
         tracer: &'a Tracer,
         outcome: &'a Outcome<'a>,
         headers: &'a RequestHeaders<'a>,
@@ -326,7 +326,8 @@ impl<'a> Finished<'a> {
             tracer,
             outcome,
             headers,
-            parent: open.kept.parent.as_ref(),
+            parent: kept.parent.as_ref(),
+            trace_state: &kept.trace_state,
             failure,
             exit,
             cat: None,
@@ -383,7 +384,7 @@ impl<'a> Finished<'a> {
             sampled: open.decision.sampled,
             origin: open.decision.origin,
             otlp_status: if is_server_error { OtlpStatus::Error(None) } else { OtlpStatus::Unset },
-            trace_state: &self.open.kept.trace_state,
+            trace_state: self.trace_state,
             attributes: attributes.as_slice(),
         });
     }
@@ -426,7 +427,7 @@ impl<'a> Finished<'a> {
             sampled: open.decision.sampled,
             origin: open.decision.origin,
             otlp_status,
-            trace_state: &self.open.kept.trace_state,
+            trace_state: self.trace_state,
             attributes: attributes.as_slice(),
         });
     }

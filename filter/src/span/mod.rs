@@ -124,15 +124,15 @@ pub struct OpenRequest {
     caller: Option<CallerSlot>,
     /// When the caller wrote its headers, Unix milliseconds.
     caller_sent_ms: Option<i64>,
-    cat: Option<CatRequest>,
+    cat: Option<Box<CatRequest>>,
     records_spans: bool,
     records_transaction: bool,
-    /// What only a request that is recorded keeps.
-    kept: Kept,
+    /// For the records of the request, when it has some. Apart, as a request that has none is moved about, too.
+    kept: Option<Box<Kept>>,
 }
 
-/// What the records of a request are made of at its end; nothing, when it has none.
-#[derive(Debug, Default)]
+/// What the records of a request are made of at its end.
+#[derive(Debug)]
 struct Kept {
     /// The serialized request headers.
     headers: Vec<u8>,
@@ -300,9 +300,9 @@ impl Opening<'_> {
         route: &Route<'_>,
         times: Times,
         callers: &mut CallerMetrics,
-    ) -> (OpenRequest, Vec<HeaderEdit>) {
+    ) -> (Box<OpenRequest>, Vec<HeaderEdit>) {
         let edits = self.edits(tracer, &decision, headers, times.now_ns / MILLI);
-        let cat = self.cat(tracer, headers, route, times);
+        let cat = self.cat(tracer, headers, route, times).map(Box::new);
         let is_distributed = tracer.is_distributed();
         let has_entry = self.entry_id.is_some();
         let caller = (is_distributed && has_entry).then(|| self.caller(headers, callers));
@@ -310,17 +310,13 @@ impl Opening<'_> {
         let takes_spans = tracer.records.all_spans || (tracer.records.sampled_spans && decision.sampled);
         let records_spans = is_distributed && tracer.config.span_events.enabled && takes_spans;
         let records_transaction = has_entry && tracer.config.transaction_events.enabled && tracer.records.transactions;
-        let kept = if records_spans || records_transaction {
-            Kept {
-                headers: Vec::new(),
-                parent: if let Inbound::Parent(parent) = self.inbound { Some(parent.into()) } else { None },
-                trace_state: trace_state(tracer, &edits),
-                is_grpc: finish::is_grpc(headers),
-            }
-        } else {
-            Kept::default()
-        };
-        let open = OpenRequest {
+        let kept = (records_spans || records_transaction).then(|| Kept {
+            headers: Vec::new(),
+            parent: if let Inbound::Parent(parent) = self.inbound { Some(parent.into()) } else { None },
+            trace_state: trace_state(tracer, &edits),
+            is_grpc: finish::is_grpc(headers),
+        });
+        let open = Box::new(OpenRequest {
             role: self.role,
             trace: self.trace,
             transaction_id: self.transaction_id,
@@ -333,8 +329,8 @@ impl Opening<'_> {
             cat,
             records_spans,
             records_transaction,
-            kept,
-        };
+            kept: kept.map(Box::new),
+        });
         (open, edits)
     }
 
@@ -405,7 +401,9 @@ impl OpenRequest {
 
     /// Keeps the serialized request headers until the request ends.
     pub fn keep(&mut self, headers: Vec<u8>) {
-        self.kept.headers = headers;
+        if let Some(kept) = &mut self.kept {
+            kept.headers = headers;
+        }
     }
 
     /// The request goes on: the changes of its headers that Cross Application Tracing asks for. What is written here
@@ -428,7 +426,7 @@ impl OpenRequest {
 
     /// Bytes that are held for the request's records.
     pub fn kept_bytes(&self) -> usize {
-        self.kept.bytes()
+        self.kept.as_ref().map_or(0, |kept| kept.bytes())
     }
 
     /// Gives up recording, as there is no room for what the records would be made of. Counted as if the records had
@@ -444,7 +442,7 @@ impl OpenRequest {
         }
         self.records_spans = false;
         self.records_transaction = false;
-        self.kept = Kept::default();
+        self.kept = None;
     }
 
     /// Spans that were opened; an exit span that nothing was sent under is never finished.
