@@ -320,14 +320,13 @@ impl Propagator {
     /// The `newrelic` header; none without an account, when excluded, or with neither a span nor a transaction to name.
     fn payload(&self, outbound: &Outbound<'_>) -> Option<Vec<u8>> {
         let payloads = self.payloads.as_ref()?;
-        let (span_id, trace_id) = (outbound.span_id.to_hex(), outbound.trace.id.to_hex());
         if !self.span_events && outbound.transaction_id.is_none() {
             return None;
         }
         let payload = OwnPayload {
-            span_id: self.span_events.then_some(&span_id),
+            span_id: self.span_events.then_some(outbound.span_id),
             transaction_id: outbound.transaction_id,
-            trace_id: outbound.trace.text(&trace_id),
+            trace: outbound.trace,
             priority: outbound.priority,
             sampled: outbound.sampled,
             timestamp_ms: outbound.timestamp_ms,

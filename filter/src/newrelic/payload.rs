@@ -16,7 +16,7 @@ use super::CallerType;
 use super::base64;
 use super::priority::Priority;
 use crate::headers::trim_ows;
-use crate::id::{TraceId, TraceIdentity};
+use crate::id::{SpanId, TraceId, TraceIdentity};
 use crate::json::{self, Object, Value, parse as parse_json};
 
 /// Longer ids count as missing: a header must not grow from hop to hop.
@@ -184,11 +184,11 @@ fn trace_identity(received: &str) -> Option<TraceIdentity> {
 #[derive(Clone, Copy, Debug)]
 pub struct OwnPayload<'a> {
     /// The current span.
-    pub span_id: Option<&'a [u8]>,
-    /// The transaction.
+    pub span_id: Option<SpanId>,
+    /// The transaction; a peer's text.
     pub transaction_id: Option<&'a [u8]>,
-    /// The trace id as received: hexadecimal, or text that needs no escape.
-    pub trace_id: &'a [u8],
+    /// The trace, whose id goes on as it was received.
+    pub trace: &'a TraceIdentity,
     /// The priority.
     pub priority: Priority,
     /// The decision.
@@ -197,7 +197,7 @@ pub struct OwnPayload<'a> {
     pub timestamp_ms: u64,
 }
 
-/// Bytes of the JSON text beside ids: keys, punctuation, numbers.
+/// Bytes of the JSON text beside the ids of transaction and trace: keys, punctuation, numbers, span id.
 const FIXED_BYTES: usize = 128;
 
 /// Bytes that base64 takes at once.
@@ -245,19 +245,21 @@ impl PayloadWriter {
 
     /// The JSON text behind what is encoded already.
     fn json(&self, own: &OwnPayload<'_>) -> Vec<u8> {
-        let ids = own.span_id.map_or(0, <[u8]>::len) + own.transaction_id.map_or(0, <[u8]>::len) + own.trace_id.len();
+        let trace_id = own.trace.id.to_hex();
+        let trace_id = own.trace.text(&trace_id);
+        let ids = own.transaction_id.map_or(0, <[u8]>::len) + trace_id.len();
         let mut out = Vec::with_capacity(self.rest.len() + FIXED_BYTES + ids + self.end.len());
         out.extend_from_slice(&self.rest);
         if let Some(span_id) = own.span_id {
             out.extend_from_slice(b",\"id\":");
-            json::quoted(&mut out, span_id);
+            json::quoted(&mut out, &span_id.to_hex());
         }
         if let Some(transaction_id) = own.transaction_id {
             out.extend_from_slice(b",\"tx\":");
             json::string(&mut out, transaction_id, usize::MAX);
         }
         out.extend_from_slice(b",\"tr\":");
-        json::quoted(&mut out, own.trace_id);
+        json::quoted(&mut out, trace_id);
         out.extend_from_slice(b",\"pr\":");
         own.priority.write(&mut out);
         out.extend_from_slice(if own.sampled { b",\"sa\":true,\"ti\":" } else { b",\"sa\":false,\"ti\":" });
@@ -390,10 +392,11 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
+        let trace = trace_identity("4Ad91cE07b35F268").unwrap();
         let own = OwnPayload {
-            span_id: Some(b"c3d4e5f60718293a"),
+            span_id: SpanId::from_hex(b"c3d4e5f60718293a"),
             transaction_id: Some(b"quote\"and\\slash"),
-            trace_id: b"4Ad91cE07b35F268",
+            trace: &trace,
             priority: Priority::from_micros(120_000).unwrap(),
             sampled: false,
             timestamp_ms: 1_750_000_000_123,
@@ -402,6 +405,7 @@ mod tests {
         for app_id in ["1", "90", "902", "9\"02"] {
             let payload = parse(&PayloadWriter::new("4001", app_id, "777").write(&own), Some("777")).unwrap();
             assert_eq!((&*payload.account_id, &*payload.app_id), ("4001", app_id));
+            assert_eq!(payload.span_id.as_deref(), Some("c3d4e5f60718293a"));
             assert_eq!(payload.transaction_id.as_deref(), Some("quote\"and\\slash"));
             assert_eq!(payload.priority, Some(own.priority));
             assert_eq!(payload.trace.received.as_deref(), Some("4Ad91cE07b35F268"));
