@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use crate::text;
+use crate::{swar, text};
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -71,6 +71,10 @@ pub fn field_header(out: &mut Vec<u8>, field: u32, bytes: usize) {
 
 /// Appends text, cut and repaired as [`text::pieces`] does it.
 pub fn string_field(out: &mut Vec<u8>, field: u32, content: &[u8], chars_max: usize) {
+    if content.len() <= chars_max && swar::all(content, swar::printable) {
+        // As nearly every text is.
+        return bytes_field(out, field, content);
+    }
     let message = begin(out, field);
     for piece in text::pieces(content, chars_max) {
         out.extend_from_slice(piece.as_bytes());
@@ -83,20 +87,26 @@ pub fn string_field(out: &mut Vec<u8>, field: u32, content: &[u8], chars_max: us
 #[must_use = "the message has no length before `end`"]
 pub struct Message(usize);
 
-/// Begins an embedded message whose length is not known yet.
+/// Begins an embedded message whose length is not known yet. Its place is one byte: most messages are short.
 pub fn begin(out: &mut Vec<u8>, field: u32) -> Message {
     tag(out, field, LENGTH_DELIMITED);
+    out.push(0);
     Message(out.len())
 }
 
 /// Puts the length in front of the message's content.
 pub fn end(out: &mut Vec<u8>, message: Message) {
     let content_end = out.len();
-    let length = content_end.saturating_sub(message.0);
-    varint(out, length as u64);
-    // The length was appended behind the content: bring it to the front.
-    if let Some(tail) = out.get_mut(message.0..) {
-        tail.rotate_left(length);
+    let length = content_end.saturating_sub(message.0) as u64;
+    let more = varint_bytes(length) - 1;
+    if more > 0 {
+        out.resize(content_end + more, 0);
+        out.copy_within(message.0..content_end, message.0 + more);
+    }
+    let place = out.get_mut(message.0.saturating_sub(1)..message.0 + more).unwrap_or_default();
+    for (position, byte) in place.iter_mut().enumerate() {
+        let bits = (length >> (7 * position) & 0x7f) as u8;
+        *byte = if position < more { bits | 0x80 } else { bits };
     }
 }
 
