@@ -1,5 +1,5 @@
-//! What a request costs: which host calls it makes, callback by callback, and how many instructions it executes.
-//! Instructions are counted by wasmtime and repeatable. The ceilings are about 15 % above what was measured.
+//! Which host calls a request makes, callback by callback: most of what it costs. What the filter computes itself has
+//! its bounds in `budget.rs`.
 
 mod support;
 
@@ -46,13 +46,6 @@ fn calls(callbacks: &[Callback]) -> Vec<String> {
     callbacks.iter().flat_map(of_callback).collect()
 }
 
-fn assert_fuel(callbacks: &[Callback], ceiling: u64) {
-    let fuel: u64 = callbacks.iter().map(|callback| callback.fuel).sum();
-    let by_callback: Vec<_> = callbacks.iter().map(|callback| (callback.name, callback.fuel)).collect();
-    assert!(fuel <= ceiling, "{fuel} instructions, at most {ceiling} are allowed: {by_callback:?}");
-    assert!(fuel * 2 > ceiling, "{fuel} instructions are so few that the ceiling of {ceiling} says nothing any more");
-}
-
 /// What every request does in its headers: one reading of the clock and of the headers, and one change for each header.
 const REQUEST_HEADERS: [&str; 5] = [
     "request_headers: proxy_get_current_time_nanoseconds",
@@ -63,30 +56,45 @@ const REQUEST_HEADERS: [&str; 5] = [
 ];
 
 /// What the statistics by caller need at the end of a request that is not recorded.
-const STATUS_CODE: [&str; 2] = ["log: proxy_get_property response.code", "log: proxy_get_current_time_nanoseconds"];
+const STATUS_CODE: [&str; 2] = ["log: proxy_get_current_time_nanoseconds", "log: proxy_get_property response.code"];
 
 #[test]
 fn a_request_that_is_not_sampled_reads_at_most_its_status_code() {
     let with_status = [&REQUEST_HEADERS[..], &STATUS_CODE].concat();
-    for (role, expected, fuel) in [
-        ("inbound", &with_status[..], 53_000),
-        ("outbound", &REQUEST_HEADERS, 50_000),
-        ("gateway", &with_status, 53_000),
-    ] {
+    for (role, expected) in [("inbound", &with_status[..]), ("outbound", &REQUEST_HEADERS), ("gateway", &with_status)] {
         let callbacks = exchange(&setup(role, "always_off"));
         assert_eq!(calls(&callbacks), expected, "{role}");
-        assert_fuel(&callbacks, fuel);
     }
 }
 
+#[test]
+fn a_record_that_would_find_no_place_is_not_made() {
+    for exporter in ["log", "event_api"] {
+        let settings = if exporter == "log" { json!({}) } else { trace_api() };
+        let setup = Setup::role("inbound").sampler("always_off").with("exporters", json!({ exporter: settings }));
+        let mut envoy = setup.with("transaction_events.max_samples_stored", 2).start();
+        let made: Vec<usize> = (0..6).map(|_| reads(&mut envoy)).collect();
+        assert!(made[..2].iter().all(|reads| *reads > STATUS_CODE.len()), "{exporter}: {made:?}");
+        assert_eq!(made[4..], [STATUS_CODE.len(); 2], "{exporter}: {made:?}");
+        envoy.advance(std::time::Duration::from_secs(2)).expect("no tick traps");
+        let books = ["recorded", "dropped.reservoir"].map(|what| envoy.counter(&format!("newrelic.transactions.{what}")));
+        assert_eq!(books, [6, 4], "{exporter}: what is not made counts all the same");
+    }
+}
+
+/// Host calls at the end of another request.
+fn reads(envoy: &mut Envoy) -> usize {
+    let stream = one_request(envoy);
+    calls(&envoy.callbacks_of(stream)).iter().filter(|call| call.starts_with("log: ")).count()
+}
+
 /// What a record needs of the answer, the route and the call upstream, beside what the request's headers told.
-const ENTRY: [&str; 6] = [
+const ENTRY: [&str; 5] = [
     "log: proxy_get_current_time_nanoseconds",
     "log: proxy_get_header_map_pairs ResponseHeaders",
     "log: proxy_get_property response.code_details",
     "log: proxy_get_property xds.route_name",
     "log: proxy_get_property xds.route_metadata.filter_metadata.newrelic.tracing.transaction_name",
-    "log: proxy_get_property request.time",
 ];
 const EXIT: [&str; 10] = [
     "log: proxy_get_current_time_nanoseconds",
@@ -103,14 +111,9 @@ const EXIT: [&str; 10] = [
 
 #[test]
 fn a_sampled_request_reads_each_thing_once() {
-    let mut both = EXIT.to_vec();
-    both.insert(7, "log: proxy_get_property request.time");
-    for (role, expected, fuel) in
-        [("inbound", &ENTRY[..], 147_000), ("outbound", &EXIT, 135_000), ("gateway", &both, 203_000)]
-    {
+    for (role, expected) in [("inbound", &ENTRY[..]), ("outbound", &EXIT), ("gateway", &EXIT)] {
         let callbacks = exchange(&setup(role, "always_on"));
         assert_eq!(calls(&callbacks), [&REQUEST_HEADERS, expected].concat(), "{role}");
-        assert_fuel(&callbacks, fuel);
     }
 }
 

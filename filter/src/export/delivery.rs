@@ -207,6 +207,27 @@ impl Delivery {
         self.offer((record.priority, record.origin), scratch, &mut encode, out);
     }
 
+    /// Whether a transaction of this rank would be dropped for lack of a place.
+    pub fn would_refuse(&self, priority: Priority, origin: Origin) -> bool {
+        match &self.intake {
+            Intake::Reservoir { reservoir, .. } => {
+                !self.closed
+                    && self.ledger.bytes() + RECORD_BYTES_MAX <= self.bytes_max()
+                    && reservoir.would_refuse(priority, origin)
+            }
+            Intake::Stream { .. } => false,
+        }
+    }
+
+    /// Drops such a transaction unseen.
+    pub fn refuse_unseen(&mut self, priority: Priority, origin: Origin, stats: &mut Stats) {
+        if let Intake::Reservoir { reservoir, .. } = &mut self.intake
+            && reservoir.refuses(priority, origin)
+        {
+            self.ledger.refused(Reason::Reservoir, stats);
+        }
+    }
+
     fn offer(
         &mut self,
         (priority, origin): (Priority, Origin),

@@ -96,6 +96,19 @@ impl LogExporter {
         Some(RecordLine { level: self.level, text })
     }
 
+    /// Whether a transaction would be dropped now, since there is no budget left for it.
+    pub fn would_refuse_transaction(&self, now_ns: u64) -> bool {
+        let credit = self.transactions.as_ref().and_then(|lane| lane.credit.as_ref());
+        credit.is_some_and(|credit| credit.left == 0 && credit.request(now_ns).is_none())
+    }
+
+    /// Drops such a transaction unseen.
+    pub fn refuse_transaction_unseen(&mut self, stats: &mut Stats) {
+        if let Some(lane) = &mut self.transactions {
+            lane.ledger.refused(Reason::Reservoir, stats);
+        }
+    }
+
     /// What to claim of the budget before a record of this kind is offered, when there is no credit left.
     pub fn budget_request(&self, kind: Kind, now_ns: u64) -> Option<BudgetRequest> {
         let mut lanes = self.spans.iter().chain(&self.transactions);

@@ -39,7 +39,8 @@ pub mod response;
 pub mod trace_api;
 
 use crate::config::{Config, HttpExporter, SpanLimit};
-use crate::record::{SpanRecord, TransactionRecord};
+use crate::newrelic::priority::Priority;
+use crate::record::{Origin, SpanRecord, TransactionRecord};
 use crate::stats::Stats;
 use common::{Common, USER_AGENT};
 use delivery::{Delivery, Format, Intake, Outputs, Token};
@@ -223,6 +224,25 @@ impl Exporters {
             delivery.offer_transaction(record, &self.app_name, &mut self.scratch, &mut out);
         }
         self.log.as_mut()?.transaction(record, &self.app_name, &mut self.scratch, stats)
+    }
+
+    /// Whether every exporter that takes transactions would drop one of this rank for lack of a place. It then counts
+    /// as offered and dropped, and need not be made: under load most are not worth what they would be made of.
+    pub fn refuses_transaction(&mut self, priority: Priority, origin: Origin, now_ns: u64, stats: &mut Stats) -> bool {
+        let is_taker = |delivery: &&mut Delivery| delivery.kind() == Kind::Transactions;
+        let mut log = self.log.as_mut().filter(|log| log.takes_transactions());
+        let takes = log.as_ref().is_some_and(|log| !log.would_refuse_transaction(now_ns))
+            || self.deliveries.iter_mut().filter(is_taker).any(|delivery| !delivery.would_refuse(priority, origin));
+        if takes {
+            return false;
+        }
+        if let Some(log) = &mut log {
+            log.refuse_transaction_unseen(stats);
+        }
+        for delivery in self.deliveries.iter_mut().filter(is_taker) {
+            delivery.refuse_unseen(priority, origin, stats);
+        }
+        true
     }
 
     /// Begins the flush of an exporter whose time has come. Answer each with [`Exporters::grant`]; `None` when

@@ -132,6 +132,21 @@ impl Reservoir {
         Offer { stored: true, evicted }
     }
 
+    /// Whether a record would find no place now. It is then counted as seen.
+    pub fn refuses(&mut self, priority: Priority, origin: Origin) -> bool {
+        let refuses = self.would_refuse(priority, origin);
+        self.events_seen += u64::from(refuses);
+        refuses
+    }
+
+    /// Whether a record would find no place now.
+    pub fn would_refuse(&self, priority: Priority, origin: Origin) -> bool {
+        let rank = Rank { priority, age: Reverse(self.events_seen) };
+        // With a caller that has no group yet everybody's part would be another.
+        let group = self.groups.iter().position(|group| group.origin == origin);
+        group.is_some_and(|group| matches!(self.place(group, rank), Place::None))
+    }
+
     /// Takes all records, the highest priority first and the older first among equals, and starts a new period.
     pub fn harvest(&mut self) -> Vec<Box<[u8]>> {
         let groups = core::mem::replace(&mut self.groups, vec![Group::new(Origin::Local)]);
@@ -293,6 +308,21 @@ mod tests {
         assert_eq!(harvest(&mut reservoir), ["0.5", "0.25"]);
         assert_eq!((reservoir.len(), reservoir.bytes(), reservoir.events_seen()), (0, 0, 0));
         assert!(reservoir.is_empty());
+    }
+
+    #[test]
+    fn it_tells_in_advance_what_an_offer_would_find() {
+        let mut reservoir = Reservoir::new(2);
+        assert!(!reservoir.would_refuse(priority("0"), LOCAL), "there is room");
+        offer(&mut reservoir, "0.5", LOCAL);
+        offer(&mut reservoir, "0.7", LOCAL);
+        for (rank, refuses) in [("0.4", true), ("0.5", true), ("0.6", false)] {
+            assert_eq!(reservoir.would_refuse(priority(rank), LOCAL), refuses, "{rank}");
+        }
+        assert!(!reservoir.would_refuse(priority("0.4"), Origin::Caller(1)), "a new caller has a part of its own");
+        assert_eq!(reservoir.events_seen(), 2);
+        assert!(reservoir.refuses(priority("0.4"), LOCAL) && !reservoir.refuses(priority("0.6"), LOCAL));
+        assert_eq!(reservoir.events_seen(), 3, "what is refused was seen");
     }
 
     #[test]

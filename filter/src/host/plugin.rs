@@ -280,6 +280,14 @@ impl Plugin {
         values.collect()
     }
 
+    /// Whether the only record of a request would find no place, so that it need not be made; it is then counted.
+    pub(super) fn drops_record(&mut self, open: &OpenRequest, now_ns: u64) -> bool {
+        let rank = open.only_transaction();
+        rank.is_some_and(|(priority, origin)| {
+            self.exporters.refuses_transaction(priority, origin, now_ns, &mut self.stats)
+        })
+    }
+
     /// Ends a request.
     pub(super) fn finish(&mut self, open: Box<OpenRequest>, outcome: &Outcome<'_>) {
         let granularity = open.granularity();

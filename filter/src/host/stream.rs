@@ -135,10 +135,7 @@ fn keep(open: &mut OpenRequest, buffer: Vec<u8>, kept_bytes: &mut usize, plugin:
 fn finish(open: Box<OpenRequest>, plugin: &mut Plugin) {
     match open.needs() {
         Needs::Nothing => {}
-        Needs::StatusCode => {
-            let code = calls::number_property(b"response\0code").and_then(|code| u16::try_from(code).ok());
-            plugin.finish(open, &Outcome::of_status(calls::now_ns(), code));
-        }
+        Needs::StatusCode => count(open, plugin, calls::now_ns()),
         Needs::Record { exit, grpc } => record(open, plugin, exit, grpc),
     }
 }
@@ -149,8 +146,18 @@ fn request_start_ns(now_ns: u64) -> u64 {
     start.map_or(now_ns, |start| start.min(now_ns))
 }
 
-fn record(open: Box<OpenRequest>, plugin: &mut Plugin, exit: bool, grpc: bool) {
+/// Ends a request of which only the status code counts.
+fn count(open: Box<OpenRequest>, plugin: &mut Plugin, end_ns: u64) {
+    let code = calls::number_property(b"response\0code").and_then(|code| u16::try_from(code).ok());
+    plugin.finish(open, &Outcome::of_status(end_ns, code));
+}
+
+fn record(mut open: Box<OpenRequest>, plugin: &mut Plugin, exit: bool, grpc: bool) {
     let end_ns = calls::now_ns();
+    if plugin.drops_record(&open, end_ns) {
+        open.skip_records();
+        return count(open, plugin, end_ns);
+    }
     let response = calls::header_map(Map::Response);
     let answer = Answer::new(&response);
     let details = calls::property(b"response\0code_details").unwrap_or_default();

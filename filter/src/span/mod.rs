@@ -28,8 +28,10 @@ use crate::config::{Config, ExcludeRule, Role, TrustInbound};
 use crate::headers::{HeaderEdit, HeaderPairs, RequestHeaders, trim_ows};
 use crate::id::{ParentId, SpanId, TraceIdentity};
 use crate::newrelic::cat::{Settings as CatSettings, X_NEWRELIC_ID, X_NEWRELIC_TRANSACTION};
+use crate::newrelic::priority::Priority;
 use crate::propagation::{self, Caller, Inbound, Outbound, Parent, Propagator};
 use crate::random::RandomPool;
+use crate::record::Origin;
 use crate::sampler::{self, Decision, Granularity};
 use crate::stats::{Counter, Stats};
 use crate::w3c::tracestate::Members;
@@ -440,6 +442,17 @@ impl OpenRequest {
             stats.count(Counter::TransactionsRecorded);
             stats.count(Counter::TransactionsDroppedQueueBytes);
         }
+        self.skip_records();
+    }
+
+    /// The rank of the request's only record, when that is a transaction and nothing else asks for what it is made of.
+    pub fn only_transaction(&self) -> Option<(Priority, Origin)> {
+        let is_only = self.records_transaction && !self.records_spans && self.cat.is_none();
+        is_only.then_some((self.decision.priority, self.decision.origin))
+    }
+
+    /// Makes no record: an exporter has counted it already.
+    pub fn skip_records(&mut self) {
         self.records_spans = false;
         self.records_transaction = false;
         self.kept = None;
