@@ -109,7 +109,6 @@ use crate::propagation::{self, Inbound, Outbound, Parent, Propagator, Refusal, S
 use crate::random::RandomPool;
 use crate::sampler::{Decision, Inbound as SamplerInput, Samplers, Verdict};
 use crate::stats::{Counter, Stats};
-use crate::w3c::tracestate::Members;
 
 /// Distributed tracing: trace, calling span and flags, of W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -347,7 +346,7 @@ impl DistributedTracing {
             random_flag: parent.as_ref().is_some_and(|parent| parent.random_flag),
             timestamp_ms: now_ns / MILLI,
         };
-        let foreign = parent.as_ref().map_or(&Members::EMPTY, |parent| &parent.foreign);
+        let foreign = parent.as_ref().map_or(&[][..], |parent| parent.foreign.as_slice());
         self.propagator.inject(&outbound, foreign, &RequestHeaders::new(&[]))
     }
 }

@@ -275,12 +275,7 @@ impl Propagator {
     }
 
     /// The changes that make the next hop see exactly one of each tracing header, all of them ours.
-    pub fn inject(
-        &self,
-        outbound: &Outbound<'_>,
-        foreign: &Members<'_>,
-        headers: &RequestHeaders<'_>,
-    ) -> Vec<HeaderEdit> {
+    pub fn inject(&self, outbound: &Outbound<'_>, foreign: &[&[u8]], headers: &RequestHeaders<'_>) -> Vec<HeaderEdit> {
         let mut edits = Vec::with_capacity(3);
         edits.push(HeaderEdit::Set("traceparent", self.traceparent(outbound)));
         set_or_remove(&mut edits, "tracestate", self.tracestate(outbound, foreign), headers.tracestate.is_present());
@@ -296,7 +291,7 @@ impl Propagator {
     }
 
     /// The `tracestate` that goes on; empty when there is nothing to say.
-    pub fn tracestate(&self, outbound: &Outbound<'_>, foreign: &Members<'_>) -> Vec<u8> {
+    pub fn tracestate(&self, outbound: &Outbound<'_>, foreign: &[&[u8]]) -> Vec<u8> {
         tracestate::join(&self.entry(outbound).unwrap_or_default(), foreign)
     }
 

@@ -34,7 +34,6 @@ use crate::random::RandomPool;
 use crate::record::Origin;
 use crate::sampler::{self, Decision, Granularity};
 use crate::stats::{Counter, Stats};
-use crate::w3c::tracestate::Members;
 
 /// Nanoseconds in a millisecond.
 const MILLI: u64 = 1_000_000;
@@ -281,8 +280,8 @@ fn trace_state(tracer: &Tracer, edits: &[HeaderEdit]) -> Vec<u8> {
     sent.filter(|_| tracer.config.exporters.otlp.is_some()).unwrap_or_default()
 }
 
-fn foreign_of<'b, 'a>(parent: Option<&'b Parent<'a>>) -> &'b Members<'a> {
-    parent.map_or(&Members::EMPTY, |parent| &parent.foreign)
+fn foreign_of<'b, 'a>(parent: Option<&'b Parent<'a>>) -> &'b [&'a [u8]] {
+    parent.map_or(&[], |parent| parent.foreign.as_slice())
 }
 
 impl Opening<'_> {

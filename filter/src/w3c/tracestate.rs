@@ -26,19 +26,19 @@ const LONG_MEMBER_BYTES: usize = 128;
 const PART_BYTES_MAX: usize = 256;
 
 /// Foreign list members in order: slices of the header, `key=value`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Members<'a> {
-    list: [&'a [u8]; MEMBERS_MAX],
-    count: usize,
+    /// At most [`MEMBERS_MAX`].
+    list: Vec<&'a [u8]>,
 }
 
 impl<'a> Members<'a> {
     /// No member.
-    pub const EMPTY: Self = Self { list: [&[]; MEMBERS_MAX], count: 0 };
+    pub const EMPTY: Self = Self { list: Vec::new() };
 
     /// The members.
     pub fn as_slice(&self) -> &[&'a [u8]] {
-        self.list.get(..self.count).unwrap_or_default()
+        &self.list
     }
 
     /// The members' keys.
@@ -47,9 +47,8 @@ impl<'a> Members<'a> {
     }
 
     fn push(&mut self, member: &'a [u8]) {
-        if let Some(slot) = self.list.get_mut(self.count) {
-            *slot = member;
-            self.count += 1;
+        if self.list.len() < MEMBERS_MAX {
+            self.list.push(member);
         }
     }
 
@@ -59,7 +58,7 @@ impl<'a> Members<'a> {
 }
 
 /// What the `tracestate` lines of a request hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Tracestate<'a> {
     /// The value of the left-most member with the own key. A value that breaks the grammar reads as empty, which
     /// no New Relic entry is.
@@ -145,14 +144,19 @@ fn is_value(value: &[u8]) -> bool {
 /// The header to send on: our own member, when there is one, left of the foreign ones; empty when there is none.
 ///
 /// At most 32 members and [`BYTES_MAX`] bytes: members of more than 128 bytes go first, then the right-most.
-pub fn join(own: &[u8], foreign: &Members<'_>) -> Vec<u8> {
+pub fn join(own: &[u8], foreign: &[&[u8]]) -> Vec<u8> {
     let room = MEMBERS_MAX - usize::from(!own.is_empty());
-    let mut kept = *foreign;
-    kept.count = kept.count.min(room);
-    shorten(&mut kept, BYTES_MAX.saturating_sub(own.len()));
-    let mut out = Vec::with_capacity(own.len() + joined_bytes(&kept));
+    let bytes_max = BYTES_MAX.saturating_sub(own.len());
+    let shortened;
+    let kept = if foreign.len() <= room && joined_bytes(foreign) <= bytes_max {
+        foreign
+    } else {
+        shortened = shorten(foreign, room, bytes_max);
+        &shortened
+    };
+    let mut out = Vec::with_capacity(own.len() + joined_bytes(kept));
     out.extend_from_slice(own);
-    for member in kept.as_slice() {
+    for member in kept {
         if !out.is_empty() {
             out.push(b',');
         }
@@ -162,33 +166,29 @@ pub fn join(own: &[u8], foreign: &Members<'_>) -> Vec<u8> {
 }
 
 /// Bytes of the members, each with a comma.
-fn joined_bytes(members: &Members<'_>) -> usize {
-    members.as_slice().iter().map(|member| member.len() + 1).sum()
+fn joined_bytes(members: &[&[u8]]) -> usize {
+    members.iter().map(|member| member.len() + 1).sum()
 }
 
 /// Leaves members out, from the right and long ones first, until the rest fits.
-fn shorten(members: &mut Members<'_>, bytes_max: usize) {
-    let mut bytes = joined_bytes(members);
+fn shorten<'a>(members: &[&'a [u8]], count_max: usize, bytes_max: usize) -> Vec<&'a [u8]> {
+    let mut kept: Vec<&[u8]> = members.iter().take(count_max).copied().collect();
+    let mut bytes = joined_bytes(&kept);
     for limit in [LONG_MEMBER_BYTES, 0] {
-        let mut position = members.count;
+        let mut position = kept.len();
         while bytes > bytes_max && position > 0 {
             position -= 1;
-            let length = members.list.get(position).map_or(0, |member| member.len());
+            let length = kept.get(position).map_or(0, |member| member.len());
             if length > limit {
                 bytes -= length + 1;
-                members.remove(position);
+                if let Some(tail) = kept.get_mut(position..) {
+                    tail.rotate_left(1);
+                    kept.pop();
+                }
             }
         }
     }
-}
-
-impl Members<'_> {
-    fn remove(&mut self, position: usize) {
-        if let Some(tail) = self.list.get_mut(position..self.count) {
-            tail.rotate_left(1);
-            self.count -= 1;
-        }
-    }
+    kept
 }
 
 #[cfg(test)]
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn foreign(lines: &[&str]) -> String {
-        String::from_utf8(join(b"", &read(lines).foreign)).unwrap()
+        String::from_utf8(join(b"", read(lines).foreign.as_slice())).unwrap()
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(foreign(&["a=1,b=2,a=3"]), "a=1,b=2");
         let state = read(&["777@nr=first,a=1", "777@nr=second"]);
         assert_eq!(state.own, Some(&b"first"[..]));
-        assert_eq!(join(b"", &state.foreign), b"a=1");
+        assert_eq!(join(b"", state.foreign.as_slice()), b"a=1");
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn sends_our_member_and_31_foreign_ones() {
         let list = (0..32).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
-        let sent = join(b"777@nr=x", &read(&[&list]).foreign);
+        let sent = join(b"777@nr=x", read(&[&list]).foreign.as_slice());
         let sent = String::from_utf8(sent).unwrap();
         assert_eq!(sent.split(',').count(), 32);
         assert!(sent.starts_with("777@nr=x,k0=v,") && sent.ends_with(",k30=v"));
@@ -300,7 +300,7 @@ mod tests {
         let list =
             (10..40).map(|n| long(n, 250)).chain(["short=1".into(), long(40, 250)]).collect::<Vec<_>>().join(",");
         let own = format!("777@nr={}", "x".repeat(249));
-        let sent = String::from_utf8(join(own.as_bytes(), &read(&[&list]).foreign)).unwrap();
+        let sent = String::from_utf8(join(own.as_bytes(), read(&[&list]).foreign.as_slice())).unwrap();
         assert!(sent.len() <= BYTES_MAX, "{}", sent.len());
         assert!(sent.contains(",short=1"), "the short member outlives long ones to its left");
         assert!(sent.contains(&long(10, 250)), "long members go from the right");
