@@ -139,7 +139,7 @@ fn hex_u32(digits: &[u8; 8]) -> Option<u32> {
     let nibbles = ((text & (ONES * 0x0f)) + ((text >> 6) & ONES) * 9) & (ONES * 0x0f);
     let bytes = ((nibbles << 4) | (nibbles >> 8)) & 0x00ff_00ff_00ff_00ff;
     let pairs = (bytes | (bytes >> 8)) & 0x0000_ffff_0000_ffff;
-    let value = (((pairs | (pairs >> 16)) & u64::from(u32::MAX)) as u32).swap_bytes();
+    let value = low_half(pairs | (pairs >> 16)).swap_bytes();
     (hex_digits(value) == text).then_some(value)
 }
 
@@ -148,9 +148,14 @@ fn to_hex(value: u64) -> [u8; 16] {
     let mut digits = [0; 16];
     if let ([high, low], []) = digits.as_chunks_mut::<8>() {
         *high = hex_digits((value >> 32) as u32).to_le_bytes();
-        *low = hex_digits((value & u64::from(u32::MAX)) as u32).to_le_bytes();
+        *low = hex_digits(low_half(value)).to_le_bytes();
     }
     digits
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+fn low_half(value: u64) -> u32 {
+    value as u32
 }
 
 /// Eight lower-case hex digits, the first in the lowest byte, as WebAssembly stores them. All at once, as every id of

@@ -21,7 +21,10 @@ use crate::w3c::traceparent::{self, TraceFlags, Traceparent, TraceparentError};
 use crate::w3c::tracestate::{self, Members};
 
 /// What a request says of the trace that it belongs to.
-#[expect(clippy::large_enum_variant, reason = "one lives on the stack of each request; a box would be an allocation")]
+#[cfg_attr(
+    not(target_family = "wasm"),
+    expect(clippy::large_enum_variant, reason = "it lives on the stack of a request; a box would be an allocation")
+)]
 #[derive(Clone, Debug)]
 pub enum Inbound<'a> {
     /// Nothing: a new trace starts here.

@@ -6,7 +6,7 @@
 //!
 //! 1. [`Exporters::budget_request`] until it gives `None`; each is answered with [`Exporters::grant`].
 //! 2. [`Exporters::next_request`] until it gives `None`, or until the worker should serve requests again; each is
-//!    followed by [`Exporters::sent`] or [`Exporters::refused`]. One request costs up to a millisecond of compression.
+//!    followed by [`Exporters::sent`] or [`Exporters::refused`]. One request costs some tenths of a millisecond.
 //! 3. [`Exporters::take_lines`], for the log.
 //!
 //! Answers come in through [`Exporters::answered`]. When the plugin goes away: [`Exporters::close`], the three steps
