@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
 use crate::abi::{LogLevel, Status};
 use crate::stream::StreamId;
@@ -94,6 +95,7 @@ pub(crate) struct Journal {
     callbacks_max: usize,
     logs: VecDeque<LogLine>,
     logs_max: usize,
+    guest_times: BTreeMap<&'static str, Duration>,
 }
 
 /// Lines and callbacks that a failure prints.
@@ -101,10 +103,13 @@ const TRANSCRIPT_LINES: usize = 20;
 
 impl Journal {
     pub(crate) fn keeping(callbacks_max: usize, logs_max: usize) -> Self {
-        Self { callbacks: VecDeque::new(), callbacks_max, logs: VecDeque::new(), logs_max }
+        let (callbacks, logs, guest_times) = (VecDeque::new(), VecDeque::new(), BTreeMap::new());
+        Self { callbacks, callbacks_max, logs, logs_max, guest_times }
     }
 
-    pub(crate) fn add(&mut self, callback: Callback) {
+    /// Adds a callback, in which the guest's own code ran so long.
+    pub(crate) fn add(&mut self, callback: Callback, guest_time: Duration) {
+        *self.guest_times.entry(callback.name).or_default() += guest_time;
         self.callbacks.push_back(callback);
         while self.callbacks.len() > self.callbacks_max {
             self.callbacks.pop_front();
@@ -126,9 +131,14 @@ impl Journal {
         self.logs.iter().cloned().collect()
     }
 
+    pub(crate) fn guest_times(&self) -> BTreeMap<&'static str, Duration> {
+        self.guest_times.clone()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.callbacks.clear();
         self.logs.clear();
+        self.guest_times.clear();
     }
 
     /// The end of the story, for a person.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
@@ -164,6 +165,8 @@ pub(crate) struct VmState {
     pub(crate) metrics: MetricIds,
     pub(crate) random: Random,
     pub(crate) host_calls: Vec<HostCall>,
+    /// What the host calls of this callback took.
+    pub(crate) host_time: Duration,
     pub(crate) deferred: Vec<Deferred>,
     /// Roots whose `proxy_on_done` answered "not yet": `proxy_done` finishes them.
     pub(crate) pending_done: Vec<u32>,

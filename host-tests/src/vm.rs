@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Func, Instance, Memory, Store, StoreLimitsBuilder, TypedFunc, Val};
 
@@ -70,6 +71,7 @@ impl Vm {
             metrics: MetricIds::default(),
             random: settings.random,
             host_calls: Vec::new(),
+            host_time: Duration::ZERO,
             deferred: Vec::new(),
             pending_done: Vec::new(),
             unsupported: None,
@@ -153,16 +155,17 @@ impl Vm {
         let arguments: Vec<Val> =
             context.iter().chain(arguments).map(|number| Val::I32(number.cast_signed())).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        let began = Instant::now();
         let outcome = function.call(&mut self.store, &arguments, &mut results);
-        self.note(name);
+        self.note(name, began.elapsed());
         match outcome {
             Ok(()) => Ok(results.first().and_then(Val::i32).map(i32::cast_unsigned)),
             Err(trap) => Err(self.failure(name, &trap)),
         }
     }
 
-    /// Writes the callback to the journal and ends its delivery.
-    fn note(&mut self, name: &'static str) {
+    /// Writes the callback, which took so long, to the journal, and ends its delivery.
+    fn note(&mut self, name: &'static str, time: Duration) {
         let left = self.store.get_fuel().unwrap_or(0);
         let memory_bytes = self.memory_bytes();
         let state = self.store.data_mut();
@@ -180,7 +183,8 @@ impl Vm {
         };
         state.delivery = Delivery::default();
         state.effective = None;
-        state.process.lock().journal.add(callback);
+        let guest_time = time.saturating_sub(std::mem::take(&mut state.host_time));
+        state.process.lock().journal.add(callback, guest_time);
     }
 
     fn failure(&mut self, name: &str, trap: &wasmtime::Error) -> Failure {

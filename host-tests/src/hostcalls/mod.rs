@@ -16,6 +16,8 @@ mod stream;
 mod timers;
 mod wasi;
 
+use std::time::Instant;
+
 use wasmtime::{Caller, Linker};
 
 use crate::abi::Status;
@@ -111,10 +113,12 @@ pub(crate) fn call(
 pub(crate) struct Entry {
     position: usize,
     about: String,
+    began: Instant,
 }
 
 /// Notes the call, and refuses it while the module is being initialized.
 pub(crate) fn enter(guest: &mut Guest<'_, '_>, name: &'static str, about: About) -> wasmtime::Result<Entry> {
+    let began = Instant::now();
     if guest.state().starting && !ALLOWED_WHILE_STARTING.contains(&name) {
         return Err(wasmtime::Error::msg(format!("restricted_callback: {name} is not allowed during start")));
     }
@@ -122,14 +126,15 @@ pub(crate) fn enter(guest: &mut Guest<'_, '_>, name: &'static str, about: About)
     let calls = &mut guest.state_mut().host_calls;
     let position = calls.len();
     calls.push(HostCall { name, about: about.clone(), status: Status::Ok });
-    Ok(Entry { position, about })
+    Ok(Entry { position, about, began })
 }
 
-/// Notes what the call answered.
+/// Notes what the call answered, and how long it took.
 pub(crate) fn leave(guest: &mut Guest<'_, '_>, entry: &Entry, status: Status) {
     if let Some(call) = guest.state_mut().host_calls.get_mut(entry.position) {
         call.status = status;
     }
+    guest.state_mut().host_time += entry.began.elapsed();
 }
 
 fn describe(guest: &Guest<'_, '_>, about: About) -> String {
