@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::{self as otlp, ScopeSpans};
 use prost::Message as _;
 use serde_json::Value;
 
-use super::Span;
+use crate::Span;
 
 /// Reads a protobuf body; `None` when it is none, or an id has a wrong length or is all zeros.
 pub(super) fn from_protobuf(body: &[u8]) -> Option<Vec<Span>> {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Contents, Event, Problem, attributes_of};
+use crate::{Contents, Event, Problem, attributes_of};
 
 /// Timestamps from here on are milliseconds; as seconds they would be in the year 5138.
 const FIRST_MILLISECONDS: u64 = 100_000_000_000;

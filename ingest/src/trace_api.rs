@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Contents, Problem, Span, attributes_of};
+use crate::{Contents, Problem, Span, attributes_of};
 
 /// Attributes that New Relic makes itself, and drops when they are sent.
 const RESTRICTED: [&str; 2] = ["entityGuid", "guid"];
