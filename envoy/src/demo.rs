@@ -1,21 +1,25 @@
 //! The demo as a whole: everything started, requests sent, evidence collected, everything stopped.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
 use crate::cat::wire::ENCODING_KEY;
 use crate::client;
+use crate::hops;
 use crate::mode::Mode;
+use crate::paths;
 use crate::ports::{self, Place, Ports};
 use crate::process::{EnvoyProcess, Launch};
 use crate::receiver::{Receiver, SpanRecord, Store, Transaction};
 use crate::scenario::{self, Expected, Scenario};
-use crate::services::{Next, Service, Sightings, Work};
+use crate::services::{Next, Service, Sighting, Sightings, Work};
 use crate::stats::Stats;
 use crate::template;
+use crate::trace_store::{AddError, Options, TraceStore};
+use crate::trace_view::{self, Trace};
 use crate::tracing_headers::X_NEWRELIC_APP_DATA;
 use crate::verdict::{Counts, Evidence, Totals};
 
@@ -36,20 +40,27 @@ pub struct Demo {
     /// Chosen by Envoy when the ports were not given.
     admin: SocketAddr,
     receiver: Receiver,
+    /// Only in distributed tracing, as the other system has no spans.
+    traces: Option<TraceStore>,
     sightings: Sightings,
     _services: Vec<Service>,
     envoy: EnvoyProcess,
 }
 
 impl Demo {
-    /// Starts receiver, services and Envoy, and waits until requests can be sent. `dir` gets Envoy's
-    /// configuration and log.
+    /// Starts receiver, services and Envoy, and waits until requests can be sent. `dir` gets Envoy's configuration and
+    /// log, and keeps the traces of this demo beside those of earlier ones.
     ///
     /// # Errors
     /// Something does not start; the message says what.
     pub async fn start(mode: Mode, mut ports: Ports, envoy: &Path, module: &Path, dir: &Path) -> Result<Self> {
         let sightings = Sightings::default();
-        let receiver = Receiver::start(ports.listen(ports::RECEIVER)?, LICENSE_KEY)?;
+        let traces = open_traces(mode, dir).await?;
+        let listener = ports.listen(ports::RECEIVER)?;
+        let receiver = match &traces {
+            Some(traces) => Receiver::with_trace_store(listener, LICENSE_KEY, traces.clone())?,
+            None => Receiver::start(listener, LICENSE_KEY)?,
+        };
         let services = start_services(&mut ports, &sightings)?;
         let config = render_config(mode, &ports, module)?;
         let envoy = EnvoyProcess::start(&Launch {
@@ -61,7 +72,7 @@ impl Demo {
         })
         .await?;
         let admin = envoy.admin_address()?;
-        Ok(Self { ports, admin, receiver, sightings, _services: services, envoy })
+        Ok(Self { ports, admin, receiver, traces, sightings, _services: services, envoy })
     }
 
     /// Where a part of the demo listens.
@@ -72,6 +83,16 @@ impl Demo {
     /// The receiver of spans and events.
     pub fn receiver(&self) -> &Receiver {
         &self.receiver
+    }
+
+    /// Where traces can be looked at; `None` in Cross Application Tracing.
+    pub fn traces(&self) -> Option<&TraceStore> {
+        self.traces.as_ref()
+    }
+
+    /// The address of the page that shows them.
+    pub fn page(&self) -> Option<String> {
+        self.traces.as_ref().map(|_| format!("http://{}/", self.receiver.address()))
     }
 
     /// The Envoy that runs the filter.
@@ -92,7 +113,29 @@ impl Demo {
         let id = sightings.first().and_then(|first| T::id(&first.headers));
         let (spans, transactions) = self.collect(&scenario, id.as_deref()).await;
         let app_data = answer.lines(X_NEWRELIC_APP_DATA);
-        Ok(Evidence { scenario, status: answer.status, app_data, sightings, spans, transactions })
+        let stored = self.stored(id.as_deref(), &sightings).await?;
+        Ok(Evidence { scenario, status: answer.status, app_data, sightings, spans, transactions, stored })
+    }
+
+    /// Gives the trace store what the services saw, and asks it for the trace.
+    async fn stored(&self, trace_id: Option<&str>, sightings: &[Sighting]) -> Result<Option<Trace>> {
+        let (Some(traces), Some(trace_id)) = (&self.traces, trace_id) else {
+            return Ok(None);
+        };
+        hops::hand_over(sightings, traces).await.context("the trace store does not take what the services saw")?;
+        trace_view::server::trace(self.receiver.address(), trace_id).await
+    }
+
+    /// Gives the trace store what the services have seen since the last time. Without a store it is forgotten.
+    ///
+    /// # Errors
+    /// The store cannot write it.
+    pub async fn hand_over_hops(&self) -> Result<(), AddError> {
+        let sightings = self.sightings.take();
+        match &self.traces {
+            Some(traces) => hops::hand_over(&sightings, traces).await,
+            None => Ok(()),
+        }
     }
 
     /// Waits for the records of a trace or trip, and gives what there is of them in the end.
@@ -137,13 +180,39 @@ impl Demo {
         Ok(self.receiver.read(|store| Totals { stats, shown, received: counts(store), complaints: complaints(store) }))
     }
 
-    /// Ends everything, Envoy first.
+    /// Ends everything, Envoy first, so that what it sends at its end is still taken.
     ///
     /// # Errors
     /// Envoy cannot be waited for.
     pub async fn stop(self) -> Result<()> {
-        self.envoy.stop().await
+        // A store that cannot write has said so already, as the line of a demo that stays up tells.
+        self.hand_over_hops().await.unwrap_or_default();
+        let stopped = self.envoy.stop().await;
+        if let Some(traces) = &self.traces {
+            traces.close().await;
+        }
+        stopped
     }
+}
+
+/// Where the demo has its files: below cargo's, and kept from one run to the next.
+pub fn dir() -> PathBuf {
+    paths::target_dir().join("envoy-demo")
+}
+
+/// Where in a demo's folder the traces are.
+pub fn traces_dir(dir: &Path) -> PathBuf {
+    dir.join("traces")
+}
+
+async fn open_traces(mode: Mode, dir: &Path) -> Result<Option<TraceStore>> {
+    if mode == Mode::CrossApplicationTracing {
+        return Ok(None);
+    }
+    let dir = traces_dir(dir);
+    // It looks whether the database is whole, which takes a while for a large one.
+    let opening = tokio::task::spawn_blocking(move || TraceStore::open(&dir, Options::default()));
+    Ok(Some(opening.await?.context("the trace store does not start")?))
 }
 
 /// All scenarios of distributed tracing as of now.

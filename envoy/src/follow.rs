@@ -20,6 +20,9 @@ pub trait Followed: Clone + 'static {
 
     /// What the records that belong together have in common; empty for one that belongs to none.
     fn group(&self) -> &str;
+
+    /// A text attribute; empty when it has none of that name.
+    fn text(&self, name: &str) -> &str;
 }
 
 /// Spans belong to a trace.
@@ -31,6 +34,10 @@ impl Followed for SpanRecord {
     fn group(&self) -> &str {
         &self.trace_id
     }
+
+    fn text(&self, name: &str) -> &str {
+        self.text(name)
+    }
 }
 
 /// Transactions belong to a trip of Cross Application Tracing.
@@ -41,6 +48,10 @@ impl Followed for Transaction {
 
     fn group(&self) -> &str {
         self.text(ExpectedTrip::TRANSACTION_KEY)
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.text(name)
     }
 }
 

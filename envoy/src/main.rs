@@ -2,23 +2,21 @@
 //!
 //! Environment: `ENVOY` (the Envoy to run), `NEWRELIC_TRACING_WASM` (the module; built when unset),
 //! `DEMO_MODE` (`dt`, the default, or `cat`), `DEMO_PORT_…` (the ports), `DEMO_ONCE=1` (end after the
-//! verdict, also in a terminal), `NO_COLOR`.
+//! verdict, also in a terminal), `DEMO_TRICKLE=0` (send no requests of its own while it stays up), `NO_COLOR`.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use envoy_demo::cat::wire;
 use envoy_demo::demo::{self, Demo};
-use envoy_demo::follow::follow;
 use envoy_demo::mode::{self, Mode};
 use envoy_demo::paint::Paint;
 use envoy_demo::ports::{self, Ports};
 use envoy_demo::scenario::{Expected, Scenario};
-use envoy_demo::tracing_headers::X_NEWRELIC_ID;
+use envoy_demo::stay::Stay;
 use envoy_demo::verdict::{self, Check, Counts, Evidence};
-use envoy_demo::{cat, paths, report};
+use envoy_demo::{cat, paths, report, trickle};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of a demo that was interrupted before its verdict: 128 and the number of `SIGINT`.
@@ -36,12 +34,13 @@ async fn main() -> ExitCode {
 
 async fn run(paint: Paint) -> Result<ExitCode> {
     let mode = Mode::parse(variable(mode::VARIABLE).as_deref())?;
+    let has_trickle = trickle::is_wanted(variable(trickle::VARIABLE).as_deref())?;
     let Some(shown) = unless_interrupted(start_and_show(mode, paint)).await else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let (demo, holds) = shown?;
     if stays_up() {
-        stay_up(&demo, mode, paint).await?;
+        stay_up(&Stay::new(&demo, mode, has_trickle, can_draw(), paint)).await?;
     }
     demo.stop().await?;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -52,7 +51,7 @@ async fn start_and_show(mode: Mode, paint: Paint) -> Result<(Demo, bool)> {
     let ports = Ports::fixed(variable)?;
     let (envoy, module) = (paths::envoy()?, paths::wasm_module()?);
     say(&format!("Envoy  {}\nfilter {}\n", envoy.display(), module.display()))?;
-    let dir = paths::target_dir().join("envoy-demo");
+    let dir = demo::dir();
     let demo = Demo::start(mode, ports, &envoy, &module, &dir).await?;
     say(&places(&demo, &dir))?;
     let checks = match mode {
@@ -64,22 +63,12 @@ async fn start_and_show(mode: Mode, paint: Paint) -> Result<(Demo, bool)> {
     Ok((demo, holds))
 }
 
-/// Shows the traces of a person's own requests until that person has seen enough.
-async fn stay_up(demo: &Demo, mode: Mode, paint: Paint) -> Result<()> {
-    say(&invitation(demo, mode))?;
-    let following = async {
-        match mode {
-            Mode::DistributedTracing => {
-                follow(demo.receiver(), |spans| say(&format!("{}\n", report::trace(spans, paint)))).await
-            }
-            Mode::CrossApplicationTracing => {
-                follow(demo.receiver(), |trip| say(&format!("{}\n", cat::report::trip(trip, paint)))).await
-            }
-        }
-    };
-    match unless_interrupted(following).await {
+/// Goes on until a person has seen enough.
+async fn stay_up(stay: &Stay<'_>) -> Result<()> {
+    say(&stay.invitation())?;
+    match unless_interrupted(stay.run(say)).await {
         Some(outcome) => match outcome? {},
-        None => say("\n"),
+        None => say(&stay.farewell()),
     }
 }
 
@@ -136,23 +125,11 @@ fn places(demo: &Demo, dir: &Path) -> String {
             some.iter().map(|place| format!("{} {}", place.name, demo.address(*place).port())).collect();
         text += &format!("{:<6} {}\n", if index == 0 { "ports" } else { "" }, ports.join(", "));
     }
-    text + &format!("       on 127.0.0.1; {}=<port> and so on choose others\n", ports::GATEWAY.variable())
-}
-
-fn invitation(demo: &Demo, mode: Mode) -> String {
-    let gateway = demo.address(ports::GATEWAY);
-    let (what, options) = match mode {
-        Mode::DistributedTracing => ("traces", String::new()),
-        Mode::CrossApplicationTracing => {
-            let id = wire::encode(cat::scenario::TRUSTED_CALLER);
-            ("trips", format!("-i -H '{X_NEWRELIC_ID}: {id}' "))
-        }
-    };
-    format!(
-        "\nThe demo stays up; Ctrl-C ends it. New {what} appear here:\n\
-        \x20  curl {options}http://{gateway}/checkout/1\n\
-        \x20  curl {options}http://{gateway}/checkout/declined\n\n"
-    )
+    text += &format!("       on 127.0.0.1; {}=<port> and so on choose others\n", ports::GATEWAY.variable());
+    match demo.page() {
+        Some(page) => text + &format!("traces {page}, kept in {}\n", demo::traces_dir(dir).display()),
+        None => text + "traces none: Cross Application Tracing has transactions, but no spans\n",
+    }
 }
 
 /// A variable of the environment; bytes that are no text are replaced.
@@ -186,6 +163,11 @@ async fn interrupted() {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
+}
+
+/// A terminal that knows how to move back on a line.
+fn can_draw() -> bool {
+    std::io::stdout().is_terminal() && variable("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 fn say(text: &str) -> Result<()> {

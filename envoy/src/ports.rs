@@ -24,6 +24,14 @@ impl Place {
     pub fn variable(self) -> String {
         format!("DEMO_PORT_{}", self.name)
     }
+
+    /// Its port: the default one, or that which `variable` (the environment) gives.
+    ///
+    /// # Errors
+    /// The variable is no port; the message names it.
+    pub fn chosen(self, variable: impl Fn(&str) -> Option<String>) -> Result<u16> {
+        variable(&self.variable()).map_or(Ok(self.default_port), |text| parse_port(self, &text))
+    }
 }
 
 /// Envoy's edge listener, where the demo's requests arrive.
@@ -146,10 +154,7 @@ impl Ports {
     pub fn fixed(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let mut ports = Self { addresses: HashMap::new(), reserved: HashMap::new() };
         for place in PLACES {
-            let port = match variable(&place.variable()) {
-                None => place.default_port,
-                Some(text) => parse_port(place, &text)?,
-            };
+            let port = place.chosen(&variable)?;
             ports.keep(place, port).with_context(|| {
                 let name = place.name.to_lowercase().replace('_', " ");
                 let variable = place.variable();

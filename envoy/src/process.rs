@@ -99,7 +99,11 @@ impl EnvoyProcess {
         Ok(Self { child, guard, dir: dir.to_owned() })
     }
 
-    async fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until Envoy serves requests.
+    ///
+    /// # Errors
+    /// It ends instead, or is not ready in time; the message ends with its log.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::paint::Paint;
 use crate::receiver::SpanRecord;
 use crate::tracing_headers::{self, SHOWN, TracingHeaders};
-use crate::tree;
+use crate::tree::{self, Item};
 use crate::verdict::{Check, Evidence, Totals};
 
 /// Width of the column with the services' names.
@@ -70,7 +70,7 @@ fn hop_line(hop: &str, name: &str, value: &str, paint: Paint) -> String {
 }
 
 /// A header's value for people: `newrelic` decoded, everything else as it is.
-fn readable(name: &str, value: &[u8]) -> String {
+pub(crate) fn readable(name: &str, value: &[u8]) -> String {
     let decoded = (name == "newrelic").then(|| tracing_headers::decode_newrelic(value)).flatten();
     let Some(Value::Object(mut data)) = decoded else { return value.escape_ascii().to_string() };
     let known: Vec<(&str, Value)> = PAYLOAD_KEYS.into_iter().filter_map(|key| Some((key, data.remove(key)?))).collect();
@@ -91,7 +91,8 @@ pub fn trace(spans: &[SpanRecord], paint: Paint) -> String {
         return format!("{}\n", paint.dim("no trace"));
     };
     let heading = paint.bold(&format!("trace {}, {} spans", first.trace_id, spans.len()));
-    format!("{heading}\n{}", tree::print(&tree::assemble(spans), paint))
+    let items: Vec<Item<'_>> = spans.iter().map(Item::from).collect();
+    format!("{heading}\n{}", tree::print(&items, paint))
 }
 
 /// One line when everything holds, and one more for each claim that does not.

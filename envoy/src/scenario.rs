@@ -1,5 +1,7 @@
 //! The requests of the demo, and what each must lead to.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use serde_json::{Value, json};
 
 use crate::client::Request;
@@ -14,14 +16,6 @@ pub const GATEWAY_SERVICE: &str = "edge-gateway";
 
 /// Host of the shop, as callers outside know it.
 pub const SHOP: &str = "shop.example";
-/// The trace ids that callers bring along, one for each scenario with such a caller.
-const CALLER_TRACE_IDS: [&str; 5] = [
-    "c0a8017e5d3b4f2226e1d47b08aa3f51",
-    "c0a8017e5d3b4f2226e1d47b08aa3f52",
-    "c0a8017e5d3b4f2226e1d47b08aa3f53",
-    "c0a8017e5d3b4f2226e1d47b08aa3f54",
-    "c0a8017e5d3b4f2226e1d47b08aa3f55",
-];
 /// The span id that callers bring along.
 const CALLER_SPAN_ID: &str = "b7d20c4e19f86a35";
 /// The id of the caller's transaction.
@@ -81,7 +75,7 @@ pub trait Expected {
 #[derive(Debug, Clone, Default)]
 pub struct ExpectedTrace {
     /// Trace id and span id of the caller, when the trace is the caller's.
-    pub caller: Option<(&'static str, &'static str)>,
+    pub caller: Option<(String, &'static str)>,
     /// The spans, each the child of the one before.
     pub chain: &'static [Step],
     /// Whether the entry spans are failed.
@@ -107,22 +101,29 @@ impl Expected for ExpectedTrace {
     }
 }
 
-/// All scenarios, in the order in which they are run. `now_ms` is the time, Unix epoch milliseconds.
+/// All scenarios, in the order in which they are run. `now_ms` is the time, Unix epoch milliseconds. The trace ids that
+/// callers bring along are new ones each time.
 ///
 /// The excluded request is not the last one: the records of the one behind it come out of the same
 /// proxies later, so that a record of the excluded request would have arrived by then.
 pub fn all(now_ms: u64) -> Vec<Scenario> {
     let sent_ms = now_ms - CALLER_AGE_MS;
-    let [w3c, newrelic, foreign, untrusted, health] = CALLER_TRACE_IDS.map(|trace_id| Caller { trace_id, sent_ms });
+    let caller = || Caller { trace_id: new_trace_id(), sent_ms };
     vec![
         no_headers(),
-        w3c_with_newrelic_entry(w3c),
-        newrelic_header_only(newrelic),
-        foreign_vendor(foreign),
-        untrusted_account(untrusted),
-        health_check(health),
+        w3c_with_newrelic_entry(&caller()),
+        newrelic_header_only(&caller()),
+        foreign_vendor(&caller()),
+        untrusted_account(&caller()),
+        health_check(&caller()),
         declined_payment(),
     ]
+}
+
+/// A trace id that no earlier request had: whoever keeps traces would take two requests for one trace.
+fn new_trace_id() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }
 
 fn checkout(title: &'static str, shows: &'static str, trace: ExpectedTrace) -> Scenario {
@@ -154,24 +155,23 @@ fn no_headers() -> Scenario {
 }
 
 /// An instrumented application outside the mesh that sends a request as part of its own trace.
-#[derive(Clone, Copy)]
 struct Caller {
-    trace_id: &'static str,
+    trace_id: String,
     sent_ms: u64,
 }
 
 impl Caller {
-    fn traceparent(self) -> String {
+    fn traceparent(&self) -> String {
         format!("00-{}-{CALLER_SPAN_ID}-01", self.trace_id)
     }
 
     /// The `tracestate` entry of an application of account 4002, in the account group `key`.
-    fn entry(self, key: &str) -> String {
+    fn entry(&self, key: &str) -> String {
         format!("{key}@nr=0-0-4002-55-{CALLER_SPAN_ID}-{CALLER_TRANSACTION_ID}-1-1.5-{}", self.sent_ms)
     }
 
     /// The `newrelic` header of the same application.
-    fn newrelic(self) -> String {
+    fn newrelic(&self) -> String {
         encode_newrelic(&json!({
             "ty": "App", "ac": "4002", "ap": "55", "id": CALLER_SPAN_ID, "tx": CALLER_TRANSACTION_ID,
             "tr": self.trace_id, "pr": 1.5, "sa": true, "ti": self.sent_ms, "tk": TRUSTED_ACCOUNT_KEY,
@@ -179,12 +179,12 @@ impl Caller {
     }
 
     /// Trace id and span id, which the trace must continue.
-    fn ids(self) -> Option<(&'static str, &'static str)> {
-        Some((self.trace_id, CALLER_SPAN_ID))
+    fn ids(&self) -> Option<(String, &'static str)> {
+        Some((self.trace_id.clone(), CALLER_SPAN_ID))
     }
 }
 
-fn w3c_with_newrelic_entry(caller: Caller) -> Scenario {
+fn w3c_with_newrelic_entry(caller: &Caller) -> Scenario {
     let trace = ExpectedTrace {
         caller: caller.ids(),
         first_span: vec![
@@ -205,7 +205,7 @@ fn w3c_with_newrelic_entry(caller: Caller) -> Scenario {
     .header("tracestate", &caller.entry(TRUSTED_ACCOUNT_KEY))
 }
 
-fn newrelic_header_only(caller: Caller) -> Scenario {
+fn newrelic_header_only(caller: &Caller) -> Scenario {
     let trace = ExpectedTrace {
         caller: caller.ids(),
         first_span: vec![("parent.account", json!("4002")), ("priority", json!(1.5))],
@@ -219,7 +219,7 @@ fn newrelic_header_only(caller: Caller) -> Scenario {
     .header("newrelic", &caller.newrelic())
 }
 
-fn foreign_vendor(caller: Caller) -> Scenario {
+fn foreign_vendor(caller: &Caller) -> Scenario {
     let members = ["vend1=q9/Zx.7", "zeta=4*k"];
     let trace = ExpectedTrace {
         caller: caller.ids(),
@@ -237,7 +237,7 @@ fn foreign_vendor(caller: Caller) -> Scenario {
     .header("tracestate", &members.join(","))
 }
 
-fn untrusted_account(caller: Caller) -> Scenario {
+fn untrusted_account(caller: &Caller) -> Scenario {
     let entry = caller.entry("888");
     let trace = ExpectedTrace {
         caller: caller.ids(),
@@ -267,7 +267,7 @@ fn declined_payment() -> Scenario {
     }
 }
 
-fn health_check(caller: Caller) -> Scenario {
+fn health_check(caller: &Caller) -> Scenario {
     let excluded = Scenario {
         title: "A health check, excluded by configuration",
         shows: "Its tracing headers pass through every proxy untouched, and nothing is recorded.",

@@ -1,109 +1,104 @@
-//! What both APIs ask of a post before its payload matters.
+//! Takes posts to New Relic's interfaces off the wire.
 //!
-//! Source of headers, limits and statuses: "Trace API general requirements and limits" and
-//! "Introduction to the Event API" in New Relic's documentation. Faults inside a payload are not
-//! answered: New Relic reports them later, as `NrIntegrationError` events.
+//! What is checked and how bodies are read is in the crate `newrelic-ingest`; here it meets the server.
 
-use std::io::Read;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
-use flate2::read::MultiGzDecoder;
+use newrelic_ingest::{BODY_BYTES_MAX, Contents, Form, Head, Interface, Key, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Largest body as sent, in bytes: 1 MB for both APIs.
-pub const BODY_BYTES_MAX: usize = 1_000_000;
-/// Largest payload after decompression, in bytes, so that no small body fills the memory.
-const PAYLOAD_BYTES_MAX: u64 = 32_000_000;
+/// Posts that are worked on at once, from their decoding to their answer. A small body may become a large one; this
+/// bounds how many large ones there are.
+const POSTS_MAX: usize = 4;
+/// How long a body may take to arrive, unless a test wants another time.
+const BODY_READ_MAX: Duration = Duration::from_secs(30);
 
-/// Why a post is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No `Api-Key`, or another one than the receiver's.
-    ApiKey,
-    /// Not `application/json`.
-    ContentType,
-    /// Compressed by something else than gzip.
-    ContentEncoding,
-    /// `Data-Format` and `Data-Format-Version` are not the pair `newrelic` and `1`.
-    DataFormat,
-    /// More than [`BODY_BYTES_MAX`] bytes, or a body that broke off.
-    Body,
-}
-
-impl Refusal {
-    /// The status that says so.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::ApiKey => StatusCode::FORBIDDEN,
-            Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::DataFormat => StatusCode::BAD_REQUEST,
-            Self::Body => StatusCode::PAYLOAD_TOO_LARGE,
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status(), format!("{{\"error\":\"{self:?}\"}}")).into_response()
-    }
-}
-
-/// A body that passed the checks, still as it was sent.
+/// What posts are taken by.
 #[derive(Debug)]
-pub(super) struct Payload {
-    body: Bytes,
-    gzip: bool,
+pub(crate) struct Intake {
+    pub(crate) key: Key,
+    pub(crate) body_read_max: Duration,
+    pub(crate) posts: Arc<Semaphore>,
 }
 
-impl Payload {
-    /// The JSON text.
-    pub(super) fn unpack(&self) -> Result<Vec<u8>, String> {
-        if !self.gzip {
-            return Ok(self.body.to_vec());
-        }
-        let mut json = Vec::new();
-        let mut unpacked = MultiGzDecoder::new(&*self.body).take(PAYLOAD_BYTES_MAX);
-        unpacked.read_to_end(&mut json).map_err(|error| format!("the body is no gzip: {error}"))?;
-        Ok(json)
+/// A post, read and checked.
+pub(crate) struct Incoming {
+    pub(crate) headers: HeaderMap,
+    /// Where it went; `None` when there is no such interface.
+    pub(crate) interface: Option<Interface>,
+    /// What it carries, or why it is refused.
+    pub(crate) outcome: Result<(Form, Contents), Refusal>,
+    /// Kept until the post is answered.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Intake {
+    pub(crate) fn with_key(key: Key) -> Self {
+        Self { key, body_read_max: BODY_READ_MAX, posts: Arc::new(Semaphore::new(POSTS_MAX)) }
+    }
+
+    /// Reads the whole post, then checks it, then decodes it.
+    pub(crate) async fn read(&self, request: Request) -> Incoming {
+        let (head, body) = request.into_parts();
+        // Read before any refusal, because a sender may only listen once it has sent everything.
+        let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
+        let body = match tokio::time::timeout(self.body_read_max, reading).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(_)) => Err(Refusal::TooLarge),
+            Err(_) => Err(Refusal::Slow),
+        };
+        let interface = Interface::of_path(head.uri.path());
+        let turn = Arc::clone(&self.posts).acquire_owned().await.ok();
+        let outcome = match &interface {
+            None => Err(Refusal::Path),
+            Some(interface) => self.open(&head, interface, body).await,
+        };
+        Incoming { headers: head.headers, interface, outcome, turn }
+    }
+
+    async fn open(
+        &self,
+        head: &request::Parts,
+        interface: &Interface,
+        body: Result<Bytes, Refusal>,
+    ) -> Result<(Form, Contents), Refusal> {
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let line = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
+        let checked = Head::read(head.method.as_str(), path, line);
+        // A body that is too large or too slow is told after what is told of any body.
+        let body_bytes = body.as_ref().map_or(1, Bytes::len);
+        let form = interface.check(&checked, body_bytes, &self.key)?;
+        let (body, interface) = (body?, interface.clone());
+        let decoding = tokio::task::spawn_blocking(move || interface.decode(form, &body));
+        let contents = decoding.await.unwrap_or(Err(Refusal::Body))?;
+        Ok((form, contents))
     }
 }
 
-/// Reads the whole post, then checks it. The headers are given in any case.
-pub(super) async fn read(request: Request, license_key: &str) -> (HeaderMap, Result<Payload, Refusal>) {
-    let (head, body) = request.into_parts();
-    // Read before any refusal, because a sender may only listen once it has sent everything.
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Refusal::Body);
-    let payload = check(&head.headers, license_key).and_then(|gzip| Ok(Payload { body: body?, gzip }));
-    (head.headers, payload)
+/// The answer to an accepted post.
+pub(crate) fn accepted(interface: &Interface, form: Form, request_id: &str) -> Response {
+    let content_type = if form.json { "application/json" } else { "application/x-protobuf" };
+    let body = interface.success_body(form, request_id);
+    (status(interface.success()), [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
-/// Checks the headers and tells whether the body is compressed.
-fn check(headers: &HeaderMap, license_key: &str) -> Result<bool, Refusal> {
-    if text(headers, "api-key") != Some(license_key) {
-        return Err(Refusal::ApiKey);
-    }
-    if !is_json(text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default()) {
-        return Err(Refusal::ContentType);
-    }
-    match (text(headers, "data-format"), text(headers, "data-format-version")) {
-        (None, None) | (Some("newrelic"), Some("1")) => {}
-        _ => return Err(Refusal::DataFormat),
-    }
-    match headers.get(header::CONTENT_ENCODING).map(axum::http::HeaderValue::as_bytes) {
-        None | Some(b"identity") => Ok(false),
-        Some(b"gzip") => Ok(true),
-        Some(_) => Err(Refusal::ContentEncoding),
-    }
+/// The answer to a refused post: the status that New Relic gives, and the broken rule.
+pub(crate) fn refused(interface: Option<&Interface>, refusal: Refusal) -> Response {
+    error(status(refusal.status(interface)), refusal.to_string())
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+/// An answer that names what is wrong.
+pub(crate) fn error(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Response {
+    let text = serde_json::json!({ "error": text.into() });
+    (status, [(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 
-/// Parameters such as a character set are allowed.
-fn is_json(content_type: &str) -> bool {
-    let media_type = content_type.split(';').next().unwrap_or_default();
-    media_type.trim().eq_ignore_ascii_case("application/json")
+pub(crate) fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -1,33 +1,32 @@
-//! A local stand-in for New Relic's ingest: takes Trace API and Event API posts and keeps what arrived.
+//! A local stand-in for New Relic's ingest: takes posts to its interfaces and keeps what arrived.
 //!
-//! One file per idea: `ingest` checks what both APIs ask of a post, `trace_api` and `event_api` read
-//! the payloads, `store` keeps the records, `script` makes the receiver fail on purpose.
+//! One file per idea: `ingest` takes posts off the wire, `store` keeps the records in memory, `script` makes the
+//! receiver fail on purpose. With a [`TraceStore`] the receiver also is the place to look at traces.
 
-mod event_api;
-mod ingest;
+pub(crate) mod ingest;
 mod script;
 mod store;
-mod trace_api;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use newrelic_ingest::{Contents, Interface, Key};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use ingest::{BODY_BYTES_MAX, Refusal};
+pub use newrelic_ingest::{BODY_BYTES_MAX, Refusal};
 pub use script::{Answer, Api};
 pub use store::{Attributes, IntegrationError, Post, SpanRecord, Store, Transaction};
 
-use ingest::Payload;
+use crate::trace_store::{self, TraceStore};
+use ingest::{Incoming, Intake};
 use script::Script;
 
 /// A running receiver. Dropping it ends it.
@@ -41,7 +40,8 @@ pub struct Receiver {
 /// What the request handlers share.
 #[derive(Debug)]
 struct Shared {
-    license_key: String,
+    intake: Intake,
+    traces: Option<TraceStore>,
     store: watch::Sender<Store>,
     script: Mutex<Script>,
 }
@@ -52,16 +52,33 @@ impl Receiver {
     /// # Errors
     /// The listener has no address.
     pub fn start(listener: TcpListener, license_key: &str) -> Result<Self> {
+        Self::serve(listener, license_key, None)
+    }
+
+    /// Serves as [`start`](Self::start) does, puts what it takes into `traces`, too, and shows it: the page, and what
+    /// the page asks for.
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub fn with_trace_store(listener: TcpListener, license_key: &str, traces: TraceStore) -> Result<Self> {
+        Self::serve(listener, license_key, Some(traces))
+    }
+
+    fn serve(listener: TcpListener, license_key: &str, traces: Option<TraceStore>) -> Result<Self> {
         let address = listener.local_addr()?;
+        let shown = traces.clone().map_or_else(Router::new, trace_store::routes);
         let shared = Arc::new(Shared {
-            license_key: license_key.to_owned(),
+            intake: Intake::with_key(Key::Exactly(license_key.to_owned())),
+            traces,
             store: watch::Sender::default(),
             script: Mutex::default(),
         });
         let routes = Router::new()
-            .route("/trace/v1", post(trace_api))
-            .route("/v1/accounts/{account_id}/events", post(event_api))
-            .with_state(Arc::clone(&shared));
+            .route("/trace/v1", post(take))
+            .route("/v1/accounts/{account_id}/events", post(take))
+            .route("/v1/traces", post(take))
+            .with_state(Arc::clone(&shared))
+            .merge(shown);
         let server = tokio::spawn(async move {
             // It only ends with the task: `serve` waits out every failed accept.
             drop(axum::serve(listener, routes).await);
@@ -102,49 +119,54 @@ impl Shared {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one post to `api`: as scripted, refused for its form, or accepted. Accepted payloads
-    /// go to `keep`, which may still find them faulty, as New Relic does after its answer.
-    async fn take(&self, api: Api, request: Request, keep: fn(&mut Store, &[u8]) -> Result<(), String>) -> Response {
-        let scripted = self.script().next(api);
-        let (headers, payload) = ingest::read(request, &self.license_key).await;
+    /// Takes one post: as scripted, refused for its form, or accepted. Faults inside of an accepted one are noted, as
+    /// New Relic does after its answer.
+    async fn take(&self, request: Request) -> Response {
+        let api = Interface::of_path(request.uri().path()).as_ref().map(Api::of);
+        let scripted = api.and_then(|api| self.script().next(api));
+        let Incoming { headers, interface, outcome, turn: _turn } = self.intake.read(request).await;
+        let (Some(interface), Some(api)) = (interface, api) else {
+            return ingest::refused(None, Refusal::Path);
+        };
+        let note = |status| self.store.send_modify(|store| store.note(Post { api, headers, status }));
         if let Some(answer) = scripted {
             tokio::time::sleep(answer.delay).await;
-            self.note(api, headers, answer.status);
+            note(answer.status);
             return answer.into_response();
         }
-        let payload = match payload {
-            Ok(payload) => payload,
+        let (form, contents) = match outcome {
+            Ok(accepted) => accepted,
             Err(refusal) => {
-                self.note(api, headers, refusal.status());
-                return refusal.into_response();
+                note(ingest::status(refusal.status(Some(&interface))));
+                return ingest::refused(Some(&interface), refusal);
             }
         };
-        self.note(api, headers, api.success());
-        self.accept(api, &payload, keep)
+        if let Some(traces) = &self.traces
+            && let Err(refusal) = trace_store::keep(traces, contents.clone()).await
+        {
+            let answer = trace_store::refused(refusal);
+            note(answer.status());
+            return answer;
+        }
+        note(ingest::status(interface.success()));
+        ingest::accepted(&interface, form, &self.accept(contents))
     }
 
-    fn note(&self, api: Api, headers: axum::http::HeaderMap, status: StatusCode) {
-        self.store.send_modify(|store| store.note(Post { api, headers, status }));
-    }
-
-    fn accept(&self, api: Api, payload: &Payload, keep: fn(&mut Store, &[u8]) -> Result<(), String>) -> Response {
+    /// Keeps what an accepted post carries, and gives the id to answer it with.
+    fn accept(&self, contents: Contents) -> String {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX);
         let mut request_id = String::new();
         self.store.send_modify(|store| {
             request_id = store.next_request_id();
-            if let Err(message) = payload.unpack().and_then(|json| keep(store, &json)) {
-                store.complain(IntegrationError { request_id: request_id.clone(), message });
-            }
+            store.keep(contents, now_ms, &request_id);
         });
-        (api.success(), api.success_body(&request_id)).into_response()
+        request_id
     }
 }
 
-async fn trace_api(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    shared.take(Api::Trace, request, trace_api::keep).await
-}
-
-async fn event_api(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    shared.take(Api::Event, request, event_api::keep).await
+async fn take(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    shared.take(request).await
 }
 
 #[cfg(test)]

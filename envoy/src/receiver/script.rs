@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use newrelic_ingest::Interface;
 
 /// One of New Relic's ingest APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,22 +14,16 @@ pub enum Api {
     Trace,
     /// `POST /v1/accounts/{account_id}/events`: Transaction events.
     Event,
+    /// `POST /v1/traces`: spans in OpenTelemetry's format.
+    Otlp,
 }
 
 impl Api {
-    /// The status of an accepted post.
-    pub fn success(self) -> StatusCode {
-        match self {
-            Self::Trace => StatusCode::ACCEPTED,
-            Self::Event => StatusCode::OK,
-        }
-    }
-
-    /// The body of an accepted post's answer.
-    pub(super) fn success_body(self, request_id: &str) -> String {
-        match self {
-            Self::Trace => format!("{{\"requestId\":\"{request_id}\"}}"),
-            Self::Event => format!("{{\"success\":true,\"uuid\":\"{request_id}\"}}"),
+    pub(super) fn of(interface: &Interface) -> Self {
+        match interface {
+            Interface::TraceApi => Self::Trace,
+            Interface::EventApi { .. } => Self::Event,
+            Interface::Otlp => Self::Otlp,
         }
     }
 }
@@ -66,6 +61,7 @@ impl IntoResponse for Answer {
 pub(super) struct Script {
     trace: VecDeque<Answer>,
     event: VecDeque<Answer>,
+    otlp: VecDeque<Answer>,
 }
 
 impl Script {
@@ -81,6 +77,7 @@ impl Script {
         match api {
             Api::Trace => &mut self.trace,
             Api::Event => &mut self.event,
+            Api::Otlp => &mut self.otlp,
         }
     }
 }

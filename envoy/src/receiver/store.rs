@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use axum::http::{HeaderMap, StatusCode};
+use newrelic_ingest::{Contents, Event, Span};
 use serde_json::{Map, Value};
 
 use super::script::Api;
@@ -15,7 +16,7 @@ const POSTS_MAX: usize = 1_000;
 /// Attributes by name.
 pub type Attributes = Map<String, Value>;
 
-/// One span as the Trace API's `newrelic` format carries it, the common attributes merged in.
+/// One span with the Trace API's names, whichever way it came; attributes it shares with others are merged in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanRecord {
     /// Span id.
@@ -29,6 +30,17 @@ pub struct SpanRecord {
 }
 
 impl SpanRecord {
+    /// A span as it came at `now_ms`, which is its start when it names none.
+    fn of(span: Span, now_ms: u64) -> Self {
+        let mut attributes: Attributes = span.attributes.into_iter().collect();
+        let mut put = |name: &str, value: Option<Value>| attributes.extend(value.map(|value| (name.to_owned(), value)));
+        put("name", span.name.map(Value::from));
+        put("parent.id", span.parent_id.map(Value::from));
+        put("duration.ms", span.duration_ms.map(Value::from));
+        let timestamp_ms = span.start_ns.map_or(now_ms, |start_ns| start_ns / 1_000_000);
+        Self { id: span.id, trace_id: span.trace_id, timestamp_ms, attributes }
+    }
+
     /// A text attribute; empty when the span has none of that name.
     pub fn text(&self, name: &str) -> &str {
         self.attributes.get(name).and_then(Value::as_str).unwrap_or_default()
@@ -70,6 +82,13 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    fn of(event: Event) -> Self {
+        let mut attributes: Attributes = event.attributes.into_iter().collect();
+        attributes.insert("eventType".to_owned(), event.event_type.into());
+        attributes.extend(event.timestamp_ms.map(|timestamp_ms| ("timestamp".to_owned(), timestamp_ms.into())));
+        Self { attributes }
+    }
+
     /// A text attribute; empty when the event has none of that name.
     pub fn text(&self, name: &str) -> &str {
         self.attributes.get(name).and_then(Value::as_str).unwrap_or_default()
@@ -132,20 +151,22 @@ impl Store {
         self.integration_errors.iter()
     }
 
-    pub(super) fn add_span(&mut self, span: SpanRecord) {
-        push(&mut self.spans, span, RECORDS_MAX);
-    }
-
-    pub(super) fn add_transaction(&mut self, transaction: Transaction) {
-        push(&mut self.transactions, transaction, RECORDS_MAX);
+    /// Keeps the spans and Transaction events of an accepted post, and what is wrong with its other records.
+    pub(super) fn keep(&mut self, contents: Contents, now_ms: u64, request_id: &str) {
+        for span in contents.spans {
+            push(&mut self.spans, SpanRecord::of(span, now_ms), RECORDS_MAX);
+        }
+        for event in contents.events.into_iter().filter(|event| event.event_type == "Transaction") {
+            push(&mut self.transactions, Transaction::of(event), RECORDS_MAX);
+        }
+        for problem in contents.problems {
+            let error = IntegrationError { request_id: request_id.to_owned(), message: problem.to_string() };
+            push(&mut self.integration_errors, error, POSTS_MAX);
+        }
     }
 
     pub(super) fn note(&mut self, post: Post) {
         push(&mut self.posts, post, POSTS_MAX);
-    }
-
-    pub(super) fn complain(&mut self, error: IntegrationError) {
-        push(&mut self.integration_errors, error, POSTS_MAX);
     }
 
     /// An id for the next accepted post, unique in this receiver, in the form of a UUID.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use axum::http::StatusCode;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

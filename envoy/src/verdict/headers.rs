@@ -48,8 +48,8 @@ fn same_trace(headers: &TracingHeaders, trace_id: &Option<String>) -> Finding {
 
 fn continues_caller(evidence: &Evidence, expected: &ExpectedTrace) -> Finding {
     let trace_id = trace_id(evidence);
-    match expected.caller {
-        Some((caller_trace_id, _)) => expect_equal(&trace_id.as_deref(), &Some(caller_trace_id)),
+    match &expected.caller {
+        Some((caller_trace_id, _)) => expect_equal(&trace_id.as_deref(), &Some(caller_trace_id.as_str())),
         None => expect(trace_id.is_some(), || "no trace was started".to_owned()),
     }
 }

@@ -1,15 +1,17 @@
 //! The demo's judgement of itself: what must hold for what it has shown.
 //!
-//! Everything is checked from outside: in the headers that the services saw, the records that the
-//! receiver got, and Envoy's statistics.
+//! Everything is checked from outside: in the headers that the services saw, the records that the receiver got, what
+//! the trace store made of them, and Envoy's statistics.
 
 mod headers;
 mod records;
+mod stored;
 mod totals;
 
 use crate::receiver::{SpanRecord, Transaction};
 use crate::scenario::{ExpectedTrace, Scenario};
 use crate::services::Sighting;
+use crate::trace_view::Trace;
 
 pub use totals::{Counts, Totals, judge_totals};
 
@@ -31,6 +33,8 @@ pub struct Evidence<T = ExpectedTrace> {
     pub spans: Vec<SpanRecord>,
     /// The Transaction events of its trace or trip.
     pub transactions: Vec<Transaction>,
+    /// The trace as the trace store has it; `None` when it does not have it.
+    pub stored: Option<Trace>,
 }
 
 /// One claim and whether it holds.
@@ -66,6 +70,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Check> {
         Some(expected) => {
             checks.extend(headers::judge(evidence, expected));
             checks.extend(records::judge(evidence, expected));
+            checks.extend(stored::judge(evidence, expected));
         }
     }
     checks

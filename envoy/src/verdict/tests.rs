@@ -6,6 +6,7 @@ use super::*;
 use crate::receiver::Attributes;
 use crate::scenario::{self, ExpectedTrace, TRUSTED_ACCOUNT_KEY};
 use crate::stats::Stats;
+use crate::trace_store::summary::{Root, State};
 use crate::tracing_headers::{TracingHeaders, encode_newrelic};
 
 const TRACE_ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
@@ -20,7 +21,7 @@ fn flawless(scenario: Scenario) -> Evidence {
     let Some(expected) = scenario.expected.clone() else {
         return evidence(scenario.clone(), |_| pick(&scenario.request.headers), Vec::new(), Vec::new());
     };
-    let trace_id = expected.caller.map_or(TRACE_ID, |(trace_id, _)| trace_id);
+    let trace_id = expected.caller.as_ref().map_or(TRACE_ID, |(trace_id, _)| trace_id.as_str());
     let spans = spans(&expected, trace_id);
     let transactions = transactions(&expected);
     let foreign = expected.foreign_members.clone();
@@ -40,7 +41,17 @@ fn evidence(
         app_data: Vec::new(),
     };
     let sightings = scenario.services.iter().map(see).collect();
-    Evidence { status: scenario.status, scenario, app_data: Vec::new(), sightings, spans, transactions }
+    let mut evidence = Evidence {
+        status: scenario.status,
+        scenario,
+        app_data: Vec::new(),
+        sightings,
+        spans,
+        transactions,
+        stored: None,
+    };
+    evidence.stored = evidence.scenario.expected.as_ref().map(|expected| stored(&evidence, expected));
+    evidence
 }
 
 fn pick(headers: &[(String, Vec<u8>)]) -> TracingHeaders {
@@ -74,7 +85,7 @@ fn attributes(value: &serde_json::Value) -> Attributes {
 }
 
 fn spans(expected: &ExpectedTrace, trace_id: &str) -> Vec<SpanRecord> {
-    let caller = expected.caller.map(|(_, span_id)| span_id.to_owned());
+    let caller = expected.caller.as_ref().map(|(_, span_id)| (*span_id).to_owned());
     let span = |(place, (service, kind)): (usize, &(&str, &str))| {
         let parent_id = place.checked_sub(1).map(span_id).or_else(|| caller.clone());
         let mut attributes = attributes(&json!({
@@ -98,6 +109,40 @@ fn transactions(expected: &ExpectedTrace) -> Vec<Transaction> {
             attributes: attributes(&json!({ "appName": service, "error": expected.failed })),
         })
         .collect()
+}
+
+/// The trace as the store has it. The spans have no attribute of a call, so that only those in front of another
+/// service's are exit spans.
+fn stored(evidence: &Evidence, expected: &ExpectedTrace) -> Trace {
+    let mut services: Vec<&str> = expected.chain.iter().map(|(service, _)| *service).collect();
+    services.dedup();
+    let (entries, boundaries) = (services.len(), services.len() - 1);
+    let orphans = u8::from(expected.caller.is_some());
+    let root = evidence
+        .spans
+        .first()
+        .map(|first| json!({ "span_id": first.id, "name": first.text("name"), "service": first.service() }));
+    let summary = json!({
+        "session": 1, "trace_id": TRACE_ID, "state": "open", "root": root, "start_ms": 0.0, "duration_ms": 1.0,
+        "backend_duration_ms": 1.0, "spans": expected.chain.len(), "entry_spans": entries, "exit_spans": boundaries,
+        "in_process_spans": 0, "datastore_spans": 0, "external_spans": boundaries, "process_boundaries": boundaries,
+        "errors": if expected.failed { entries } else { 0 }, "services": services, "orphans": orphans,
+        "missing_root": orphans == 1, "late": false, "first_seen_ms": 0, "last_seen_ms": 0, "closes_in_ms": 90_000,
+    });
+    let span = |span: &SpanRecord| {
+        json!({
+            "id": span.id, "parent_id": span.parent_id(), "session": 1, "name": span.text("name"),
+            "service": span.service(), "start_ms": 0.0, "duration_ms": 1.0, "display": "service", "boundary": false,
+            "error": span.error(), "orphan": false,
+        })
+    };
+    let spans: Vec<_> = evidence.spans.iter().map(span).collect();
+    let header = json!({ "name": "a header", "value": "", "readable": "" });
+    let hop =
+        |seen: &Sighting| json!({ "service": seen.service, "path": seen.path, "headers": [header, header, header] });
+    let hops: Vec<_> = evidence.sightings.iter().map(hop).collect();
+    let trace = json!({ "trace_id": TRACE_ID, "sessions": [summary], "spans": spans, "hops": hops });
+    serde_json::from_value(trace).unwrap()
 }
 
 fn failed_claims(evidence: &Evidence) -> Vec<&'static str> {
@@ -187,6 +232,40 @@ fn a_fault_in_the_records_is_noticed() {
     assert_noticed("An error", "each service has its transaction", |evidence| {
         evidence.transactions[2].attributes.insert("error".to_owned(), json!(false));
     });
+}
+
+#[test]
+fn a_fault_of_the_trace_store_is_noticed() {
+    /// Makes a fault in what the store has.
+    fn assert_noticed_in_store(claim: &str, fault: impl Fn(&mut Trace)) {
+        assert_noticed("W3C", claim, |evidence| fault(evidence.stored.as_mut().unwrap()));
+    }
+    let spans = "the trace store has the trace's spans as received";
+    assert_noticed("An error", spans, |evidence| evidence.stored = None);
+    assert_noticed_in_store(spans, |trace| drop(trace.spans.pop()));
+    assert_noticed_in_store(spans, |trace| trace.spans[0].error = Some("503".to_owned()));
+    assert_noticed_in_store(spans, |trace| trace.spans[3].parent_id = None);
+    let open = "the trace store holds the trace open";
+    assert_noticed_in_store(open, |trace| trace.sessions[0].state = State::Written);
+    assert_noticed_in_store(open, |trace| trace.sessions.extend_from_within(..));
+    let counts = "the trace store counts its spans right";
+    assert_noticed_in_store(counts, |trace| trace.sessions[0].totals.entry_spans += 1);
+    assert_noticed_in_store(counts, |trace| trace.sessions[0].totals.exit_spans += 1);
+    assert_noticed_in_store(counts, |trace| trace.sessions[0].totals.process_boundaries -= 1);
+    assert_noticed_in_store(counts, |trace| trace.sessions[0].totals.errors = 1);
+    assert_noticed_in_store(counts, |trace| trace.sessions[0].totals.missing_root = false);
+    let order = "the trace store tells root and services in their order";
+    assert_noticed_in_store(order, |trace| trace.sessions[0].totals.services.truncate(3));
+    assert_noticed_in_store(order, |trace| trace.sessions[0].totals.services.swap(0, 1));
+    assert_noticed_in_store(order, |trace| trace.sessions[0].totals.root = None);
+    assert_noticed_in_store(order, |trace| {
+        let second = trace.spans[1].clone();
+        let root = Root { span_id: second.id, name: second.name, service: second.service };
+        trace.sessions[0].totals.root = Some(root);
+    });
+    let hops = "the trace store has the headers of each hop";
+    assert_noticed_in_store(hops, |trace| drop(trace.hops.pop()));
+    assert_noticed_in_store(hops, |trace| drop(trace.hops[0].headers.pop()));
 }
 
 #[test]

@@ -46,7 +46,15 @@ fn evidence(
         Sighting { service, path: "/".to_owned(), headers, app_data }
     };
     let (status, sightings) = (scenario.status, scenario.services.iter().map(see).collect());
-    Evidence { scenario, status, app_data: Vec::new(), sightings, spans: Vec::new(), transactions: Vec::new() }
+    Evidence {
+        scenario,
+        status,
+        app_data: Vec::new(),
+        sightings,
+        spans: Vec::new(),
+        transactions: Vec::new(),
+        stored: None,
+    }
 }
 
 fn pick(headers: &[(String, Vec<u8>)]) -> TracingHeaders {
