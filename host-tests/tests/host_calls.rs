@@ -77,7 +77,8 @@ fn a_record_that_would_find_no_place_is_not_made() {
         assert!(made[..2].iter().all(|reads| *reads > STATUS_CODE.len()), "{exporter}: {made:?}");
         assert_eq!(made[4..], [STATUS_CODE.len(); 2], "{exporter}: {made:?}");
         envoy.advance(std::time::Duration::from_secs(2)).expect("no tick traps");
-        let books = ["recorded", "dropped.reservoir"].map(|what| envoy.counter(&format!("newrelic.transactions.{what}")));
+        let books =
+            ["recorded", "dropped.reservoir"].map(|what| envoy.counter(&format!("newrelic.transactions.{what}")));
         assert_eq!(books, [6, 4], "{exporter}: what is not made counts all the same");
     }
 }
