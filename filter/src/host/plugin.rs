@@ -26,8 +26,9 @@ use crate::stats::{Counter, Stats};
 /// The plugin's timer: statistics and samplers are published, and exporters looked after, this often.
 const TICK_MS: u32 = 1000;
 
-/// The timer of a plugin without a reservoir, whose batches go out as they fill.
-const STREAMING_TICK_MS: u32 = 100;
+/// The timer of a plugin without a reservoir, whose batches go out as they fill. What a worker records between two ticks
+/// waits in its queue: at 30,000 requests a second and two kilobytes each that is a third of the usual queue.
+const STREAMING_TICK_MS: u32 = 20;
 
 /// The timer while batches wait that could go out: more than any worker fills.
 const BUSY_TICK_MS: u32 = 2;
