@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use envoy_demo::interrupt::interrupted;
 use envoy_demo::paths;
 use proxy_bench::machine::Machine;
 use proxy_bench::report::Report;
 use proxy_bench::settings::Settings;
 use proxy_bench::tools::Tools;
 use proxy_bench::{bench, variant};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of an interrupted run: 128 and the number of `SIGINT`.
 const INTERRUPTED: u8 = 130;
@@ -54,18 +54,4 @@ async fn run() -> Result<ExitCode> {
 /// Tells a person how far the run is. When even the standard error is gone, the results are still written.
 fn progress(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
-}
-
-/// Returns when this program shall end: on Ctrl-C, on `kill`, or when its terminal is closed.
-async fn interrupted() {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
-        // Without handlers a signal ends the program right away, and Envoy's guard ends Envoy.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
 }

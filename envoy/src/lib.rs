@@ -8,7 +8,8 @@
 //! - [`scenario`]: the requests, sent by [`client`], which can also send what no decent client sends;
 //! - [`tracing_headers`] and [`tree`]: what the services saw and the receiver got, made readable;
 //! - [`verdict`]: what must hold for all that; [`report`] and [`paint`]: how it is printed;
-//! - [`stay`]: what is done while the demo stays up, with [`follow`], [`trickle`] and [`progress`];
+//! - [`stay`]: what is done while the demo stays up, with [`follow`], [`trickle`] and [`progress`], until
+//!   [`interrupt`];
 //! - [`trace_store`]: the place to look at traces; [`hops`] gives it what the services saw, and [`trace_view`] is the
 //!   same for a terminal;
 //! - [`cat`]: the same for Cross Application Tracing, when the [`mode`] asks for it.
@@ -18,6 +19,7 @@ pub mod client;
 pub mod demo;
 pub mod follow;
 pub mod hops;
+pub mod interrupt;
 pub mod mode;
 pub mod paint;
 pub mod paths;

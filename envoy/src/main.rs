@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use envoy_demo::demo::{self, Demo};
+use envoy_demo::interrupt::interrupted;
 use envoy_demo::mode::{self, Mode};
 use envoy_demo::paint::Paint;
 use envoy_demo::ports::{self, Ports};
@@ -17,7 +18,6 @@ use envoy_demo::scenario::{Expected, Scenario};
 use envoy_demo::stay::Stay;
 use envoy_demo::verdict::{self, Check, Counts, Evidence};
 use envoy_demo::{cat, paths, report, trickle};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of a demo that was interrupted before its verdict: 128 and the number of `SIGINT`.
 const INTERRUPTED: u8 = 130;
@@ -148,20 +148,6 @@ async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         outcome = work => Some(outcome),
         () = interrupted() => None,
-    }
-}
-
-/// Returns when this program shall end: on Ctrl-C, on `kill`, or when its terminal is closed.
-async fn interrupted() {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
-        // Without handlers a signal ends the program right away, and the guard ends Envoy.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
     }
 }
 
