@@ -1,56 +1,53 @@
 //! Base64 text of the standard alphabet, with padding (RFC 4648, section 4), as New Relic's headers carry it.
 //!
-//! Every request that goes on gets a `newrelic` header, and this takes a third of the instructions that the `base64`
-//! crate needs for it without SIMD. What peers send is decoded by that crate.
+//! Every request that goes on gets a `newrelic` header. The characters are computed eight at a time: a table of pairs
+//! takes as many instructions, but 8 KiB of the caches that the proxy needs for itself. What peers send is decoded by
+//! the `base64` crate.
 
 use alloc::vec::Vec;
 
-/// The alphabet.
-const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use crate::swar::{HIGHS, ONES};
 
-/// The two characters of each number of twelve bits.
-static PAIRS: [[u8; 2]; 4096] = pairs();
-
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn pairs() -> [[u8; 2]; 4096] {
-    let mut pairs = [[0; 2]; 4096];
-    let mut number = 0;
-    while number < pairs.len() {
-        pairs[number] = [CHARACTERS[number >> 6], CHARACTERS[number & 0x3f]];
-        number += 1;
-    }
-    pairs
-}
-
-/// Appends the base64 text of some bytes.
+/// Appends the text of `bytes`.
 pub fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
-    let (groups, rest) = bytes.as_chunks::<3>();
-    let mut texts = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<4>().0.iter_mut();
-    for (group, text) in groups.iter().zip(texts.by_ref()) {
+    let (groups, rest) = bytes.as_chunks::<6>();
+    let (texts, last) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<8>();
+    for (group, text) in groups.iter().zip(texts.iter_mut()) {
         *text = characters(*group);
     }
-    if let Some(text) = texts.next() {
-        let mut last = [0; 3];
-        last.iter_mut().zip(rest).for_each(|(byte, from)| *byte = *from);
-        // Behind the bytes that there are stays the padding.
-        text.iter_mut().zip(characters(last)).take(rest.len() + 1).for_each(|(text, character)| *text = character);
-    }
+    let mut group = [0; 6];
+    group.iter_mut().zip(rest).for_each(|(byte, from)| *byte = *from);
+    let characters = characters(group);
+    // Behind the characters that there are stays the padding.
+    let count = (rest.len() * 4).div_ceil(3);
+    let last = texts.get_mut(groups.len()).map_or(last, |text| text.as_mut_slice());
+    last.iter_mut().zip(characters).take(count).for_each(|(text, character)| *text = character);
 }
 
-/// The four characters of three bytes.
-#[inline(always)]
-fn characters([b0, b1, b2]: [u8; 3]) -> [u8; 4] {
-    let bits = (u32::from(b0) << 16) | (u32::from(b1) << 8) | u32::from(b2);
-    let ([c0, c1], [c2, c3]) = (pair(bits >> 12), pair(bits & 0xfff));
-    [c0, c1, c2, c3]
+/// The same mask for both groups of three bytes.
+const fn both(mask: u64) -> u64 {
+    (mask << 32) | mask
 }
 
-/// The two characters of a number of twelve bits.
+/// Eight characters of six bytes.
 #[inline(always)]
-fn pair(number: u32) -> [u8; 2] {
-    PAIRS.get(number as usize).copied().unwrap_or_default()
+fn characters([b0, b1, b2, b3, b4, b5]: [u8; 6]) -> [u8; 8] {
+    let word = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, 0, 0]);
+    // Three bytes in each half; then a byte for each six bits, the first ones lowest.
+    let halves = (word & 0x00ff_ffff) | ((word << 8) & (0x00ff_ffff << 32));
+    let sixes = ((halves >> 2) & both(0x3f))
+        | ((halves << 12) & both(0x3000))
+        | ((halves >> 4) & both(0x0f00))
+        | ((halves << 10) & both(0x003c_0000))
+        | ((halves >> 6) & both(0x0003_0000))
+        | ((halves << 8) & both(0x3f00_0000));
+    // A one in each byte that is at least `first`: the sum reaches the byte's high bit.
+    let from = |first: u64| ((sixes + ONES * (0x80 - first)) & HIGHS) >> 7;
+    // From one run of the alphabet to the next: Z to a, z to 0, 9 to +, + to /.
+    let up = sixes + ONES * u64::from(b'A') + from(26) * 6 + from(63) * 3;
+    (up - from(52) * 75 - from(62) * 15).to_le_bytes()
 }
 
 #[cfg(test)]
