@@ -3,7 +3,7 @@
 
 mod support;
 
-use host_tests::{Callback, Envoy, StreamId};
+use host_tests::{Callback, Ending, Envoy, StreamId};
 use serde_json::json;
 
 use support::{Setup, TRACEPARENT, finish, request, send, trace_api};
@@ -116,6 +116,31 @@ fn a_sampled_request_reads_each_thing_once() {
         let callbacks = exchange(&setup(role, "always_on"));
         assert_eq!(calls(&callbacks), [&REQUEST_HEADERS, expected].concat(), "{role}");
     }
+}
+
+#[test]
+fn the_records_of_ended_requests_are_made_in_a_row_unless_somebody_reads_the_log() {
+    const IN_A_ROW: usize = 64;
+    let fuel = |setup: &Setup| {
+        let mut envoy = setup.start();
+        (0..2 * IN_A_ROW).map(|_| end_fuel(&mut envoy)).collect::<Vec<_>>()
+    };
+    let quiet = setup("inbound", "always_on");
+    let waiting = fuel(&quiet);
+    let reading = *waiting.iter().min().expect("there are requests");
+    let makers: Vec<_> = (1..=waiting.len()).filter(|count| waiting[count - 1] > 10 * reading).collect();
+    assert_eq!(makers, [IN_A_ROW, 2 * IN_A_ROW], "the others only read what the host tells: {waiting:?}");
+    let at_once = fuel(&quiet.with("exporters", json!({ "trace_api": trace_api(), "log": {} })));
+    assert!(at_once.iter().all(|fuel| *fuel > 4 * reading), "each makes its own: {at_once:?}");
+}
+
+/// Instructions at the end of another request, which takes no time: no timer fires in between.
+fn end_fuel(envoy: &mut Envoy) -> u64 {
+    let stream = envoy.stream().open();
+    send(envoy, stream, &request(&[("traceparent", TRACEPARENT)]));
+    envoy.response_headers(stream, [(":status", "200")]).expect("no trap");
+    envoy.end(stream, Ending::complete()).expect("no trap");
+    envoy.callbacks_of(stream).iter().filter(|callback| callback.name == "proxy_on_log").map(|log| log.fuel).sum()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How much of a record goes out: New Relic's limits, applied once for every format.
 
-use crate::record::{Attribute, Class, Name, Value};
+use crate::record::{Attribute, Name, Value};
 
 /// Characters of a text value; the rest is cut off (New Relic's data dictionary and OTLP attribute limits).
 pub const VALUE_CHARS_MAX: usize = 4095;
@@ -78,30 +78,23 @@ pub struct Kept<'a> {
 pub fn kept<'a>(attributes: &'a [Attribute<'a>], naming: Naming, room: usize) -> impl Iterator<Item = Kept<'a>> {
     let mut user_room = USER_ATTRIBUTES_MAX;
     let keep = move |attribute: &Attribute<'a>| {
-        let name = match naming {
-            Naming::NewRelic => attribute.name.new_relic(),
-            Naming::OpenTelemetry => attribute.name.otlp()?,
-        };
-        if !is_sendable(attribute, name) {
+        if matches!(attribute.value, Value::Float(value) if !value.is_finite()) {
             return None;
         }
-        if attribute.name.class() == Class::User {
-            user_room = user_room.checked_sub(1)?;
-        }
-        let member = match attribute.name {
-            Name::Known(key) if naming == Naming::NewRelic => Some(key.member),
-            Name::Known(_) | Name::User(_) => None,
+        let (name, member) = match attribute.name {
+            Name::Known(key) if naming == Naming::NewRelic => (key.new_relic, Some(key.member)),
+            Name::Known(key) => (key.otlp?, None),
+            Name::User(name) => {
+                if name.len() > KEY_BYTES_MAX || RESERVED.contains(&name) {
+                    return None;
+                }
+                user_room = user_room.checked_sub(1)?;
+                (name, None)
+            }
         };
         Some(Kept { name, member, value: attribute.value })
     };
     attributes.iter().filter_map(keep).take(room)
-}
-
-fn is_sendable(attribute: &Attribute<'_>, name: &str) -> bool {
-    let is_number = !matches!(attribute.value, Value::Float(value) if !value.is_finite());
-    let is_name =
-        matches!(attribute.name, Name::Known(_)) || (name.len() <= KEY_BYTES_MAX && !RESERVED.contains(&name));
-    is_number && is_name
 }
 
 #[cfg(test)]

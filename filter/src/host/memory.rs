@@ -58,8 +58,9 @@ const FINE_BYTES_MAX: usize = 256;
 const FINE_SIZES: usize = FINE_BYTES_MAX / FINE_STEP_BYTES;
 /// Sizes of small blocks.
 const SIZES: usize = FINE_SIZES + 16;
-/// Blocks of one size that are kept: for the requests that a worker serves at once. All together are at most 0.9 MB.
-const SPARE_MAX: u32 = 32;
+/// Blocks of one size that are kept: for the requests that a worker serves at once, and for those that wait for their
+/// records. All together are at most 1.8 MB.
+const SPARE_MAX: u32 = 64;
 /// What small blocks are aligned to: numbers of 128 bits ask for the most.
 const ALIGNMENT: usize = 16;
 

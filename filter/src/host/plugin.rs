@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::abi::{Buffer, Map, Status};
 use super::shared::Change;
-use super::stream::RouteNames;
+use super::stream::{Ending, RouteNames};
 use super::{calls, identity, shared, statistics};
 use crate::caller_metrics::{CALLERS_MAX, CallerMetrics, PUBLISH_AT};
 use crate::config::{self, Config, CustomValue, LogLevel, Role, SpanLimit};
@@ -37,6 +37,10 @@ const BUSY_TICK_MS: u32 = 2;
 /// full batch takes some tenths of a millisecond of the worker's time, and the requests that it serves wait so long.
 const POSTS_PER_TICK: usize = 4;
 const POSTED_BYTES_PER_TICK: usize = 64 << 10;
+
+/// Ended requests that wait for their records, and the bytes that they keep, from which on they wait no more.
+const ENDED_MAX: usize = 64;
+const ENDED_BYTES_MAX: usize = 256 << 10;
 
 /// Nanoseconds in a millisecond.
 const MILLI: u64 = 1_000_000;
@@ -133,6 +137,10 @@ pub(super) struct Plugin {
     callers: CallerMetrics,
     cat_callers: Callers,
     cat_callees: Callees,
+    /// Requests whose records are still to be made, how many make it worth while, and the bytes that they keep.
+    ended: Vec<(Box<OpenRequest>, Ending)>,
+    ended_max: usize,
+    ended_bytes: usize,
     pub(super) stats: Stats,
     statistics: statistics::Statistics,
     phase: Phase,
@@ -165,6 +173,8 @@ impl Plugin {
             usage::metric_names(&config.distributed_tracing.sampler).iter().for_each(|name| stats.add_named(name, 1));
         }
         let tick_ms = tick_ms(&config);
+        // Who reads the log wants the lines of a request beside those of others of the same moment.
+        let ended_max = if config.exporters.log.is_some() { 1 } else { ENDED_MAX };
         calls::set_tick_period(tick_ms);
         Self {
             configuration,
@@ -179,6 +189,9 @@ impl Plugin {
             callers: CallerMetrics::default(),
             cat_callers: Callers::default(),
             cat_callees: Callees::default(),
+            ended: Vec::new(),
+            ended_max,
+            ended_bytes: 0,
             stats,
             statistics: statistics::Statistics::define(),
             phase: Phase::Working,
@@ -289,6 +302,30 @@ impl Plugin {
         })
     }
 
+    /// Ends a request whose records may wait for those of others, until the next tick at the latest: made in a row,
+    /// they find the module's code in the caches, where one by one each would have to bring it there.
+    pub(super) fn finish_later(&mut self, open: Box<OpenRequest>, ending: Ending) {
+        self.ended_bytes += open.kept_bytes() + ending.bytes();
+        self.ended.push((open, ending));
+        let is_full = self.ended.len() >= self.ended_max || self.ended_bytes >= ENDED_BYTES_MAX;
+        // The place of a transaction without spans decides whether that of the next one is made at all.
+        let is_urgent = self.ended.last().is_some_and(|(open, _)| open.only_transaction().is_some());
+        if is_full || is_urgent || self.phase != Phase::Working {
+            self.finish_ended();
+        }
+    }
+
+    /// Makes the records that wait.
+    fn finish_ended(&mut self) {
+        self.ended_bytes = 0;
+        let mut ended = core::mem::take(&mut self.ended);
+        for (open, ending) in ended.drain(..) {
+            ending.with_outcome(|outcome| self.finish(open, outcome));
+        }
+        // The room stays for the next ones.
+        self.ended = ended;
+    }
+
     /// Ends a request.
     pub(super) fn finish(&mut self, open: Box<OpenRequest>, outcome: &Outcome<'_>) {
         let granularity = open.granularity();
@@ -373,6 +410,7 @@ impl Plugin {
 
     /// Flushes what is due.
     fn export(&mut self, now_ns: u64, random: &mut RandomPool) {
+        self.finish_ended();
         while let Some(request) = self.exporters.budget_request(now_ns) {
             let granted = claim_budget(&self.identity, &request, now_ns);
             self.exporters.grant(&request, granted, now_ns, &mut self.stats);
@@ -424,6 +462,7 @@ impl Plugin {
 
     /// The plugin shall end: a last flush. False asks the host to wait for the answers.
     pub(super) fn done(&mut self, random: &mut RandomPool) -> bool {
+        self.finish_ended();
         self.phase = Phase::Flushing;
         self.exporters.close();
         self.export(calls::now_ns(), random);
@@ -436,6 +475,7 @@ impl Plugin {
 
     /// The plugin is gone: what has no answer yet is counted as dropped.
     pub(super) fn abandon(&mut self) {
+        self.finish_ended();
         self.exporters.abandon(&mut self.stats);
         self.log_lines();
         self.publish();

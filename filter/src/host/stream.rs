@@ -158,43 +158,91 @@ fn record(mut open: Box<OpenRequest>, plugin: &mut Plugin, exit: bool, grpc: boo
         open.skip_records();
         return count(open, plugin, end_ns);
     }
-    let response = calls::header_map(Map::Response);
-    let answer = Answer::new(&response);
-    let details = calls::property(b"response\0code_details").unwrap_or_default();
-    let via_upstream = Outcome::is_details_of_upstream_answer(&details);
-    let route = RouteNames::read();
-    let upstream_request = if exit { calls::header_map(Map::Request) } else { Vec::new() };
-    let upstream_headers = RequestHeaders::new(&upstream_request);
-    let has = |path: &[u8]| exit && calls::property(path).is_some();
-    let cluster =
-        if exit { legacy_property(b"xds\0cluster_name", b"cluster_name").unwrap_or_default() } else { Vec::new() };
-    let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
-    let properties = plugin.custom_properties();
-    let outcome = Outcome {
-        status_code: answer.status,
-        content_type: answer.content_type,
-        content_length: answer.content_length,
-        details: &details,
-        flags: ResponseFlags(number(!via_upstream, b"response\0flags").map_or(0, i64::cast_unsigned)),
-        route: route.as_route(),
-        cluster: &cluster,
-        has_upstream: !via_upstream && has(b"upstream\0address"),
-        upstream_is_tls: has(b"upstream\0tls_version"),
-        upstream_authority: upstream_headers.authority,
-        upstream_path: upstream_headers.path,
-        backend_latency_ns: number(exit, b"response\0backend_latency").and_then(|latency| u64::try_from(latency).ok()),
-        attempts: number(exit, b"upstream\0request_attempt_count")
-            .and_then(|count| u64::try_from(count).ok())
-            .unwrap_or(0),
-        grpc_status: number(grpc, b"response\0grpc_status"),
-        properties: &properties,
-        end_ns,
-    };
-    plugin.finish(open, &outcome);
+    plugin.finish_later(open, Ending::read(end_ns, exit, grpc, plugin.custom_properties()));
+}
+
+/// What the host tells of a request at its end, as [`Outcome`] without its borrows.
+#[derive(Debug)]
+pub(super) struct Ending {
+    end_ns: u64,
+    /// The serialized headers of the answer, and of the request as sent upstream.
+    response: Vec<u8>,
+    upstream_request: Vec<u8>,
+    details: Vec<u8>,
+    flags: ResponseFlags,
+    route: RouteNames,
+    cluster: Vec<u8>,
+    has_upstream: bool,
+    upstream_is_tls: bool,
+    backend_latency_ns: Option<u64>,
+    attempts: u64,
+    grpc_status: Option<i64>,
+    properties: Vec<Vec<u8>>,
+}
+
+impl Ending {
+    fn read(end_ns: u64, exit: bool, grpc: bool, properties: Vec<Vec<u8>>) -> Self {
+        let response = calls::header_map(Map::Response);
+        let details = calls::property(b"response\0code_details").unwrap_or_default();
+        let via_upstream = Outcome::is_details_of_upstream_answer(&details);
+        let has = |path: &[u8]| exit && calls::property(path).is_some();
+        let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
+        let count = |path: &[u8]| number(exit, path).and_then(|count| u64::try_from(count).ok());
+        Self {
+            end_ns,
+            response,
+            route: RouteNames::read(),
+            upstream_request: if exit { calls::header_map(Map::Request) } else { Vec::new() },
+            flags: ResponseFlags(number(!via_upstream, b"response\0flags").map_or(0, i64::cast_unsigned)),
+            cluster: if exit {
+                legacy_property(b"xds\0cluster_name", b"cluster_name").unwrap_or_default()
+            } else {
+                Vec::new()
+            },
+            has_upstream: !via_upstream && has(b"upstream\0address"),
+            upstream_is_tls: has(b"upstream\0tls_version"),
+            backend_latency_ns: count(b"response\0backend_latency"),
+            attempts: count(b"upstream\0request_attempt_count").unwrap_or(0),
+            grpc_status: number(grpc, b"response\0grpc_status"),
+            details,
+            properties,
+        }
+    }
+
+    /// Bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.response, &self.upstream_request, &self.details, &self.cluster];
+        let route = [&self.route.name, &self.route.transaction_name];
+        texts.into_iter().chain(route).chain(&self.properties).map(Vec::capacity).sum()
+    }
+
+    /// The outcome, with borrowed texts.
+    pub(super) fn with_outcome(&self, take: impl FnOnce(&Outcome<'_>)) {
+        let answer = Answer::new(&self.response);
+        let upstream_headers = RequestHeaders::new(&self.upstream_request);
+        take(&Outcome {
+            end_ns: self.end_ns,
+            status_code: answer.status,
+            content_type: answer.content_type,
+            content_length: answer.content_length,
+            details: &self.details,
+            flags: self.flags,
+            route: self.route.as_route(),
+            cluster: &self.cluster,
+            has_upstream: self.has_upstream,
+            upstream_is_tls: self.upstream_is_tls,
+            upstream_authority: upstream_headers.authority,
+            upstream_path: upstream_headers.path,
+            backend_latency_ns: self.backend_latency_ns,
+            attempts: self.attempts,
+            grpc_status: self.grpc_status,
+            properties: &self.properties,
+        });
+    }
 }
 
 /// What the route says of a request.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct RouteNames {
     name: Vec<u8>,
     transaction_name: Vec<u8>,

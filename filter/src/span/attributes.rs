@@ -16,11 +16,15 @@ pub(super) struct Attributes<'a> {
     list: Vec<Attribute<'a>>,
     filter: &'a AttributeFilter,
     granularity: Granularity,
+    /// Whether neither of them leaves anything out, as usual.
+    takes_all: bool,
 }
 
 impl<'a> Attributes<'a> {
     pub(super) fn new(filter: &'a AttributeFilter, granularity: Granularity) -> Self {
-        Self { list: Vec::with_capacity(USUAL_COUNT), filter, granularity }
+        let is_unfiltered = filter.include.is_empty() && filter.exclude.is_empty();
+        let takes_all = is_unfiltered && !matches!(granularity, Granularity::Partial(_));
+        Self { list: Vec::with_capacity(USUAL_COUNT), filter, granularity, takes_all }
     }
 
     pub(super) fn as_slice(&self) -> &[Attribute<'a>] {
@@ -60,6 +64,9 @@ impl<'a> Attributes<'a> {
 
     /// Adds an attribute.
     pub(super) fn push(&mut self, name: Name<'a>, value: Value<'a>) {
+        if self.takes_all {
+            return self.list.push(Attribute { name, value });
+        }
         let passes = name.class() == Class::Intrinsic || is_recorded(self.filter, name.new_relic());
         let keeps = match self.granularity {
             Granularity::Partial(partial_type) => keeps_attribute(partial_type, name),

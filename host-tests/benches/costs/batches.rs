@@ -1,4 +1,4 @@
-//! Flushes: 500 spans wait, and are posted and answered. Everything that the plugin does on its timer and with the
+//! Flushes: 448 spans wait, and are posted and answered. Everything that the plugin does on its timer and with the
 //! answers counts. With and without compression the same is done, so that the difference is compressing.
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{JOURNAL_MAX, Measured, of_worker, otlp};
 use crate::support::{CLUSTER, Setup, trace_api};
 
-/// Spans of one flush.
-const SPANS: u64 = 500;
+/// Spans of one flush. Their records are made before it, 64 in a row.
+const SPANS: u64 = 448;
 /// Steps of the clock, so that no step sees more than one tick.
 const STEP: Duration = Duration::from_millis(5);
 /// The flush interval, and until the statistics are published once more.

@@ -5,7 +5,7 @@ use host_tests::{Cost, Result};
 use serde_json::{Map, Value, json};
 
 use super::requests::traced;
-use super::{Measured, otlp, request_cost};
+use super::{Measured, PLACES, otlp, request_cost};
 use crate::support::{Setup, event_api, trace_api};
 
 pub(super) fn measure() -> Result<Vec<Measured>> {
@@ -13,9 +13,11 @@ pub(super) fn measure() -> Result<Vec<Measured>> {
     let log = ("log", json!({}));
     let trace_api = ("trace_api", trace_api());
     let event_api = ("event_api", event_api());
-    let spans = Setup::role("inbound").sampler("always_on").with("transaction_events.enabled", false);
+    let inbound = Setup::role("inbound").sampler("always_on").with("span_events.max_samples_stored", PLACES);
+    let inbound = inbound.with("transaction_events.max_samples_stored", PLACES);
+    let spans = inbound.clone().with("transaction_events.enabled", false);
     let unlimited = spans.clone().with("span_events.max_samples_stored", "unlimited");
-    let transactions = Setup::role("inbound").sampler("always_on").with("span_events.enabled", false);
+    let transactions = inbound.with("span_events.enabled", false);
     let mut all = vec![made(&spans)?];
     for (name, setup, base, exporter) in [
         ("span for trace_api", &spans, &log, &trace_api),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use host_tests::{Cost, Envoy, Load, Result};
 use serde_json::json;
 
-use super::{JOURNAL_MAX, Measured, PAYLOAD, REQUESTS, RESPONSE, TRACESTATE, setup};
+use super::{JOURNAL_MAX, Measured, PAYLOAD, PLACES, REQUESTS, RESPONSE, TRACESTATE, setup};
 use crate::support::{REQUEST, Setup, TRACEPARENT, encode, event_api, module};
 
 /// The key of Cross Application Tracing, and what an agent sends under it.
@@ -55,6 +55,7 @@ fn cat(role: &str) -> Setup {
         .with("cross_application_tracer.encoding_key.value", CAT_KEY)
         .with("cross_application_tracer.trusted_account_ids", json!(["4001", "4002"]))
         .with("exporters", json!({ "event_api": event_api() }))
+        .with("transaction_events.max_samples_stored", PLACES)
 }
 
 fn cat_request() -> Vec<(&'static str, String)> {

@@ -11,7 +11,7 @@ const SHAPES: [(usize, usize); 7] = [(5, 20), (12, 20), (40, 20), (100, 20), (12
 /// Streams that are open meanwhile.
 const OPEN: [usize; 3] = [1, 1000, 10_000];
 /// Requests whose mean is taken beside them.
-const REQUESTS_BESIDE: u32 = 20;
+const REQUESTS_BESIDE: u32 = 64;
 
 pub(super) fn measure() -> Result<Vec<Measured>> {
     let mut all = Vec::new();

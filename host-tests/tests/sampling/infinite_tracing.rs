@@ -155,6 +155,7 @@ fn the_queue_has_a_bound_and_new_spans_are_what_does_not_fit() {
     assert_eq!(sent, (1..=5).map(|number| format!("{number:032x}")).collect::<Vec<_>>());
     // Spans in flight are still queued.
     send(&mut envoy, &trace(9));
+    envoy.advance(Duration::from_millis(20)).unwrap();
     envoy.answer(call.id, Answer::status(202)).unwrap();
     send(&mut envoy, &trace(10));
     envoy.advance(Duration::from_secs(1)).unwrap();
