@@ -127,6 +127,7 @@ mod bench;
 mod clock;
 mod envoy;
 mod error;
+mod expression;
 mod fault;
 mod grpc;
 pub mod guest;

@@ -9,6 +9,7 @@ use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 use crate::abi::{LogLevel, Status, StreamType};
 use crate::clock::Clock;
+use crate::expression::Expressions;
 use crate::fault::Faults;
 use crate::grpc::GrpcCall;
 use crate::headers::HeaderMap;
@@ -163,6 +164,7 @@ pub(crate) struct VmState {
     pub(crate) starting: bool,
     pub(crate) delivery: Delivery,
     pub(crate) metrics: MetricIds,
+    pub(crate) expressions: Expressions,
     pub(crate) random: Random,
     pub(crate) host_calls: Vec<HostCall>,
     /// What the host calls of this callback took.

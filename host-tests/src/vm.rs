@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Func, Instance, Memory, Store, StoreLimitsBuilder, TypedFunc, Val};
 
 use crate::error::{Failure, FailureKind, Result};
+use crate::expression::Expressions;
 use crate::journal::{Callback, Thread};
 use crate::metrics::MetricIds;
 use crate::module::Module;
@@ -68,6 +69,7 @@ impl Vm {
             effective: None,
             starting: false,
             delivery: Delivery::default(),
+            expressions: Expressions::default(),
             metrics: MetricIds::default(),
             random: settings.random,
             host_calls: Vec::new(),

@@ -3,7 +3,9 @@
 
 mod support;
 
-use host_tests::{Callback, Ending, Envoy, StreamId};
+use std::time::Duration;
+
+use host_tests::{Builder, Callback, Ending, Envoy, Status, StreamId};
 use serde_json::json;
 
 use support::{Setup, TRACEPARENT, finish, request, send, trace_api};
@@ -76,7 +78,7 @@ fn a_record_that_would_find_no_place_is_not_made() {
         let made: Vec<usize> = (0..6).map(|_| reads(&mut envoy)).collect();
         assert!(made[..2].iter().all(|reads| *reads > STATUS_CODE.len()), "{exporter}: {made:?}");
         assert_eq!(made[4..], [STATUS_CODE.len(); 2], "{exporter}: {made:?}");
-        envoy.advance(std::time::Duration::from_secs(2)).expect("no tick traps");
+        envoy.advance(Duration::from_secs(2)).expect("no tick traps");
         let books =
             ["recorded", "dropped.reservoir"].map(|what| envoy.counter(&format!("newrelic.transactions.{what}")));
         assert_eq!(books, [6, 4], "{exporter}: what is not made counts all the same");
@@ -97,17 +99,25 @@ const ENTRY: [&str; 5] = [
     "log: proxy_get_property xds.route_name",
     "log: proxy_get_property xds.route_metadata.filter_metadata.newrelic.tracing.transaction_name",
 ];
-const EXIT: [&str; 10] = [
+const EXIT: [&str; 5] = [
+    "log: proxy_get_current_time_nanoseconds",
+    "log: proxy_get_header_map_pairs ResponseHeaders",
+    "log: proxy_call_foreign_function expr_evaluate",
+    "log: proxy_get_property xds.route_metadata.filter_metadata.newrelic.tracing.transaction_name",
+    "log: proxy_get_property upstream.tls_version",
+];
+/// The same of a host without expressions.
+const EXIT_ONE_BY_ONE: [&str; 10] = [
     "log: proxy_get_current_time_nanoseconds",
     "log: proxy_get_header_map_pairs ResponseHeaders",
     "log: proxy_get_property response.code_details",
     "log: proxy_get_property xds.route_name",
-    "log: proxy_get_property xds.route_metadata.filter_metadata.newrelic.tracing.transaction_name",
     "log: proxy_get_header_map_pairs RequestHeaders",
     "log: proxy_get_property xds.cluster_name",
-    "log: proxy_get_property upstream.tls_version",
     "log: proxy_get_property response.backend_latency",
     "log: proxy_get_property upstream.request_attempt_count",
+    "log: proxy_get_property xds.route_metadata.filter_metadata.newrelic.tracing.transaction_name",
+    "log: proxy_get_property upstream.tls_version",
 ];
 
 #[test]
@@ -116,6 +126,41 @@ fn a_sampled_request_reads_each_thing_once() {
         let callbacks = exchange(&setup(role, "always_on"));
         assert_eq!(calls(&callbacks), [&REQUEST_HEADERS, expected].concat(), "{role}");
     }
+}
+
+#[test]
+fn a_host_without_expressions_is_asked_for_each_value_and_the_spans_are_the_same() {
+    let setup = setup("gateway", "always_on");
+    let bodies = |builder: Builder, expected: &[&str]| {
+        let mut envoy = builder.start().expect("the configuration is valid");
+        one_request(&mut envoy);
+        let stream = one_request(&mut envoy);
+        let calls = calls(&envoy.callbacks_of(stream));
+        assert_eq!(calls.iter().filter(|call| call.starts_with("log: ")).collect::<Vec<_>>(), expected);
+        envoy.advance(Duration::from_secs(6)).expect("no tick traps");
+        envoy.pending_calls().into_iter().map(|call| call.body).collect::<Vec<_>>()
+    };
+    let with = bodies(setup.builder(), &EXIT);
+    let without = setup.builder().foreign_function("expr_create", |_| Err(Status::NotFound));
+    assert_eq!(with.len(), 1);
+    assert_eq!(with, bodies(without, &EXIT_ONE_BY_ONE));
+}
+
+#[test]
+fn a_list_that_fails_again_and_again_is_left_alone_for_a_while() {
+    // The proxy answers by itself, and there are no values of an upstream.
+    let mut envoy = setup("gateway", "always_on").start();
+    let mut asked = || {
+        let stream = envoy.stream().open();
+        send(&mut envoy, stream, &request(&[("traceparent", TRACEPARENT)]));
+        envoy.end(stream, Ending::direct_response(403)).expect("no trap");
+        let calls = calls(&envoy.callbacks_of(stream));
+        envoy.forget(stream);
+        calls.iter().any(|call| call.ends_with("expr_evaluate"))
+    };
+    let asked: Vec<_> = (0..1017).map(|_| asked()).collect();
+    let times: Vec<_> = (0..asked.len()).filter(|at| asked[*at]).collect();
+    assert_eq!(times, (0..16).chain([1016]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -175,7 +220,7 @@ fn shared_data_is_asked_only_for_a_request_that_may_be_sampled() {
     let mut sampled = 0;
     // Three sampling periods: the first takes the first ten requests, later ones spread theirs.
     for _ in 0..180 {
-        envoy.advance(std::time::Duration::from_millis(960)).expect("no tick traps");
+        envoy.advance(Duration::from_millis(960)).expect("no tick traps");
         let stream = envoy.stream().open();
         let upstream = send(&mut envoy, stream, &request::<&str, &str>(&[]));
         finish(&mut envoy, stream, "200");

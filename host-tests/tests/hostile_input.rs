@@ -418,8 +418,11 @@ fn a_host_that_refuses_at_any_single_moment_does_no_harm() {
 
 #[test]
 fn a_host_that_refuses_from_the_start_still_serves_requests() {
-    let calls =
-        CALLS.iter().map(|(call, ..)| *call).chain(["proxy_set_tick_period_milliseconds", "proxy_get_buffer_bytes"]);
+    let calls = CALLS.iter().map(|(call, ..)| *call).chain([
+        "proxy_set_tick_period_milliseconds",
+        "proxy_get_buffer_bytes",
+        "proxy_call_foreign_function",
+    ]);
     for call in calls {
         for status in REFUSALS {
             let builder = Envoy::builder(&support::module()).plugin(busy().plugin()).cluster(support::CLUSTER);
@@ -442,6 +445,21 @@ fn a_host_that_refuses_from_the_start_still_serves_requests() {
             finish(&mut envoy, stream, "200");
             assert!(!envoy.is_dead(Thread::Worker(0)), "{call} answers {status}");
         }
+    }
+}
+
+#[test]
+fn a_list_of_values_that_is_no_list_leaves_the_span_without_them() {
+    let too_many = [&[0xff_u8; 4][..], b"whatever"].concat();
+    for answer in [Vec::new(), vec![7], too_many, vec![1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, b'x']] {
+        let builder = busy().builder().foreign_function("expr_evaluate", move |_| Ok(answer.clone()));
+        let mut envoy = builder.start().expect("the configuration is valid");
+        let stream = envoy.stream().open();
+        send(&mut envoy, stream, &request(&[("traceparent", TRACEPARENT)]));
+        finish(&mut envoy, stream, "200");
+        tick(&mut envoy);
+        assert!(!envoy.is_dead(Thread::Worker(0)));
+        assert!(envoy.counter("newrelic.spans.recorded") > 0, "{}", envoy.transcript());
     }
 }
 

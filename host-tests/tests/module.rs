@@ -24,6 +24,7 @@ fn the_module_imports_only_what_the_filter_needs() {
     let allowed = BTreeSet::from(
         [
             // Envoy's part of the ABI.
+            "env.proxy_call_foreign_function",
             "env.proxy_define_metric",
             "env.proxy_done",
             "env.proxy_get_buffer_bytes",

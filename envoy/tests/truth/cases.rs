@@ -472,6 +472,14 @@ fn the_rest() -> Vec<Case> {
     vec![
         get("foreign functions", "request_headers: foreign nothing x; foreign '' '' |"),
         get(
+            "lists of attributes",
+            "request_headers: evaluate [request.path,request.host,request.method]; evaluate [upstream.request_attempt_count]; \
+             evaluate [response.code]; evaluate [nothing.x]; evaluate [request.path,request.x]; \
+             foreign expr_evaluate %ff%ff%ff%7f; foreign expr_evaluate ab; foreign expr_delete %ff%ff%ff%7f | \
+             log: evaluate [response.code_details,xds.route_name,xds.cluster_name,request.path,request.host]; \
+             evaluate [response.code,upstream.request_attempt_count,connection.mtls]; evaluate [upstream.tls_version] |",
+        ),
+        get(
             "log levels",
             "request_headers: log 0 trace; log 1 debug; log 2 info; log 3 warn; log 4 error; log 5 critical; level |",
         ),

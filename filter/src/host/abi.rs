@@ -125,6 +125,14 @@ unsafe extern "C" {
     pub(super) fn proxy_define_metric(metric_type: u32, name: *const u8, length: usize, metric: *mut u32) -> u32;
     pub(super) fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
     pub(super) fn proxy_record_metric(metric: u32, value: u64) -> u32;
+    pub(super) fn proxy_call_foreign_function(
+        name: *const u8,
+        name_length: usize,
+        argument: *const u8,
+        argument_length: usize,
+        result: *mut *mut u8,
+        result_length: *mut usize,
+    ) -> u32;
     pub(super) fn proxy_set_effective_context(context: u32) -> u32;
     pub(super) fn proxy_done() -> u32;
 }

@@ -227,6 +227,25 @@ pub(super) fn number_property(path: &[u8]) -> Option<i64> {
     property(path)?.try_into().ok().map(i64::from_le_bytes)
 }
 
+/// A function that the host has beyond the ABI; `None` when it has none of that name, or refuses.
+///
+/// No refusal is counted: each of these functions has another way round it.
+pub(super) fn foreign(name: &str, argument: &[u8]) -> Option<Vec<u8>> {
+    let mut answer = Answer::NONE;
+    // SAFETY: the pointers are to live bytes and places.
+    let status = unsafe {
+        abi::proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            argument.as_ptr(),
+            argument.len(),
+            &raw mut answer.start,
+            &raw mut answer.length,
+        )
+    };
+    Status::check(status).ok().map(|()| answer.into_vec())
+}
+
 /// Sets filter state of the current stream.
 pub(super) fn set_property(path: &[u8], value: &[u8]) {
     // SAFETY: the pointers are to live bytes.

@@ -7,6 +7,7 @@
 mod abi;
 mod calls;
 mod exports;
+mod expression;
 mod identity;
 mod memory;
 mod plugin;

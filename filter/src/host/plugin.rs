@@ -5,8 +5,9 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::abi::{Buffer, Map, Status};
+use super::expression::Expression;
 use super::shared::Change;
-use super::stream::{Ending, RouteNames};
+use super::stream::{EXIT_VALUES, Ending, RouteNames};
 use super::{calls, identity, shared, statistics};
 use crate::caller_metrics::{CALLERS_MAX, CallerMetrics, PUBLISH_AT};
 use crate::config::{self, Config, CustomValue, LogLevel, Role, SpanLimit};
@@ -137,6 +138,8 @@ pub(super) struct Plugin {
     callers: CallerMetrics,
     cat_callers: Callers,
     cat_callees: Callees,
+    /// What an exit span shows of the host's values.
+    pub(super) exit_values: Expression,
     /// Requests whose records are still to be made, how many make it worth while, and the bytes that they keep.
     ended: Vec<(Box<OpenRequest>, Ending)>,
     ended_max: usize,
@@ -189,6 +192,7 @@ impl Plugin {
             callers: CallerMetrics::default(),
             cat_callers: Callers::default(),
             cat_callees: Callees::default(),
+            exit_values: Expression::new(EXIT_VALUES),
             ended: Vec::new(),
             ended_max,
             ended_bytes: 0,
@@ -476,6 +480,7 @@ impl Plugin {
     /// The plugin is gone: what has no answer yet is counted as dropped.
     pub(super) fn abandon(&mut self) {
         self.finish_ended();
+        self.exit_values.delete();
         self.exporters.abandon(&mut self.stats);
         self.log_lines();
         self.publish();

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::abi::Map;
 use super::calls;
+use super::expression::Expression;
 use super::plugin::Plugin;
-use crate::headers::{HeaderPairs, RequestHeaders};
+use crate::headers::{HeaderPairs, RequestHeaders, serialize_pairs};
 use crate::random::RandomPool;
 use crate::span::{Needs, OpenRequest, Outcome, ResponseFlags, Route, Times};
 use crate::url::parse_decimal;
@@ -135,7 +136,7 @@ fn keep(open: &mut OpenRequest, buffer: Vec<u8>, kept_bytes: &mut usize, plugin:
 fn finish(open: Box<OpenRequest>, plugin: &mut Plugin) {
     match open.needs() {
         Needs::Nothing => {}
-        Needs::StatusCode => count(open, plugin, calls::now_ns()),
+        Needs::StatusCode => finish_counted(open, plugin, calls::now_ns()),
         Needs::Record { exit, grpc } => record(open, plugin, exit, grpc),
     }
 }
@@ -147,7 +148,7 @@ fn request_start_ns(now_ns: u64) -> u64 {
 }
 
 /// Ends a request of which only the status code counts.
-fn count(open: Box<OpenRequest>, plugin: &mut Plugin, end_ns: u64) {
+fn finish_counted(open: Box<OpenRequest>, plugin: &mut Plugin, end_ns: u64) {
     let code = calls::number_property(b"response\0code").and_then(|code| u16::try_from(code).ok());
     plugin.finish(open, &Outcome::of_status(end_ns, code));
 }
@@ -156,89 +157,159 @@ fn record(mut open: Box<OpenRequest>, plugin: &mut Plugin, exit: bool, grpc: boo
     let end_ns = calls::now_ns();
     if plugin.drops_record(&open, end_ns) {
         open.skip_records();
-        return count(open, plugin, end_ns);
+        return finish_counted(open, plugin, end_ns);
     }
-    plugin.finish_later(open, Ending::read(end_ns, exit, grpc, plugin.custom_properties()));
+    let ending = Ending::read(plugin, end_ns, exit, grpc);
+    plugin.finish_later(open, ending);
 }
 
 /// What the host tells of a request at its end, as [`Outcome`] without its borrows.
 #[derive(Debug)]
 pub(super) struct Ending {
     end_ns: u64,
-    /// The serialized headers of the answer, and of the request as sent upstream.
+    /// The serialized headers of the answer.
     response: Vec<u8>,
-    upstream_request: Vec<u8>,
-    details: Vec<u8>,
+    texts: Texts,
+    transaction_name: Vec<u8>,
     flags: ResponseFlags,
-    route: RouteNames,
-    cluster: Vec<u8>,
     has_upstream: bool,
     upstream_is_tls: bool,
-    backend_latency_ns: Option<u64>,
-    attempts: u64,
     grpc_status: Option<i64>,
     properties: Vec<Vec<u8>>,
 }
 
 impl Ending {
-    fn read(end_ns: u64, exit: bool, grpc: bool, properties: Vec<Vec<u8>>) -> Self {
+    fn read(plugin: &mut Plugin, end_ns: u64, exit: bool, grpc: bool) -> Self {
         let response = calls::header_map(Map::Response);
-        let details = calls::property(b"response\0code_details").unwrap_or_default();
-        let via_upstream = Outcome::is_details_of_upstream_answer(&details);
+        let texts = Texts::read(exit, &mut plugin.exit_values);
+        let via_upstream = Outcome::is_details_of_upstream_answer(texts.view().details);
         let has = |path: &[u8]| exit && calls::property(path).is_some();
         let number = |wanted: bool, path: &[u8]| wanted.then(|| calls::number_property(path)).flatten();
-        let count = |path: &[u8]| number(exit, path).and_then(|count| u64::try_from(count).ok());
         Self {
             end_ns,
             response,
-            route: RouteNames::read(),
-            upstream_request: if exit { calls::header_map(Map::Request) } else { Vec::new() },
+            texts,
+            transaction_name: RouteNames::read_transaction_name(),
             flags: ResponseFlags(number(!via_upstream, b"response\0flags").map_or(0, i64::cast_unsigned)),
-            cluster: if exit {
-                legacy_property(b"xds\0cluster_name", b"cluster_name").unwrap_or_default()
-            } else {
-                Vec::new()
-            },
             has_upstream: !via_upstream && has(b"upstream\0address"),
             upstream_is_tls: has(b"upstream\0tls_version"),
-            backend_latency_ns: count(b"response\0backend_latency"),
-            attempts: count(b"upstream\0request_attempt_count").unwrap_or(0),
             grpc_status: number(grpc, b"response\0grpc_status"),
-            details,
-            properties,
+            properties: plugin.custom_properties(),
         }
     }
 
     /// Bytes of its texts.
     pub(super) fn bytes(&self) -> usize {
-        let texts = [&self.response, &self.upstream_request, &self.details, &self.cluster];
-        let route = [&self.route.name, &self.route.transaction_name];
-        texts.into_iter().chain(route).chain(&self.properties).map(Vec::capacity).sum()
+        let texts = [&self.response, &self.transaction_name];
+        self.texts.bytes() + texts.into_iter().chain(&self.properties).map(Vec::capacity).sum::<usize>()
     }
 
     /// The outcome, with borrowed texts.
     pub(super) fn with_outcome(&self, take: impl FnOnce(&Outcome<'_>)) {
         let answer = Answer::new(&self.response);
-        let upstream_headers = RequestHeaders::new(&self.upstream_request);
+        let texts = self.texts.view();
         take(&Outcome {
             end_ns: self.end_ns,
             status_code: answer.status,
             content_type: answer.content_type,
             content_length: answer.content_length,
-            details: &self.details,
+            details: texts.details,
             flags: self.flags,
-            route: self.route.as_route(),
-            cluster: &self.cluster,
+            route: Route { transaction_name: &self.transaction_name, name: texts.route_name },
+            cluster: texts.cluster,
             has_upstream: self.has_upstream,
             upstream_is_tls: self.upstream_is_tls,
-            upstream_authority: upstream_headers.authority,
-            upstream_path: upstream_headers.path,
-            backend_latency_ns: self.backend_latency_ns,
-            attempts: self.attempts,
+            upstream_authority: texts.authority,
+            upstream_path: texts.path,
+            backend_latency_ns: count(texts.backend_latency),
+            attempts: count(texts.attempts).unwrap_or(0),
             grpc_status: self.grpc_status,
             properties: &self.properties,
         });
     }
+}
+
+/// The values that the host has for every request, or for every one that went upstream.
+#[derive(Debug)]
+enum Texts {
+    /// Of a request without an exit span.
+    Entry { details: Vec<u8>, route_name: Vec<u8> },
+    /// All of [`View`] in the layout of header lines, each a name with an empty value.
+    Exit(Vec<u8>),
+}
+
+/// [`Texts`], read.
+#[derive(Clone, Copy, Debug, Default)]
+struct View<'a> {
+    details: &'a [u8],
+    route_name: &'a [u8],
+    cluster: &'a [u8],
+    /// `:authority` and `:path` of the request as sent upstream.
+    authority: &'a [u8],
+    path: &'a [u8],
+    /// Nanoseconds, and a number, in eight bytes.
+    backend_latency: &'a [u8],
+    attempts: &'a [u8],
+}
+
+/// The attributes of [`Texts::Exit`], as the host's language of expressions has them.
+pub(super) const EXIT_VALUES: &str = "[response.code_details, xds.route_name, xds.cluster_name, request.host, \
+    request.path, response.backend_latency, upstream.request_attempt_count]";
+
+impl Texts {
+    fn read(exit: bool, exit_values: &mut Expression) -> Self {
+        if exit {
+            return Self::Exit(exit_values.evaluate().unwrap_or_else(Self::read_one_by_one));
+        }
+        Self::Entry { details: read_details(), route_name: RouteNames::read_name() }
+    }
+
+    /// As [`EXIT_VALUES`], with an empty text for what is absent.
+    fn read_one_by_one() -> Vec<u8> {
+        let value = |path: &[u8]| calls::property(path).unwrap_or_default();
+        let [details, route_name] = [read_details(), RouteNames::read_name()];
+        let request = calls::header_map(Map::Request);
+        let request = RequestHeaders::new(&request);
+        let cluster = legacy_property(b"xds\0cluster_name", b"cluster_name").unwrap_or_default();
+        let [latency, attempts] = [value(b"response\0backend_latency"), value(b"upstream\0request_attempt_count")];
+        let texts: [&[u8]; 7] = [&details, &route_name, &cluster, request.authority, request.path, &latency, &attempts];
+        serialize_pairs(texts.into_iter().map(|text| (text, &b""[..])))
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Self::Entry { details, route_name } => View { details, route_name, ..View::default() },
+            Self::Exit(list) => {
+                let mut texts = HeaderPairs::new(list).map(|(text, _)| text);
+                let mut next = || texts.next().unwrap_or_default();
+                View {
+                    details: next(),
+                    route_name: next(),
+                    cluster: next(),
+                    authority: next(),
+                    path: next(),
+                    backend_latency: next(),
+                    attempts: next(),
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Entry { details, route_name } => details.capacity() + route_name.capacity(),
+            Self::Exit(list) => list.capacity(),
+        }
+    }
+}
+
+fn read_details() -> Vec<u8> {
+    calls::property(b"response\0code_details").unwrap_or_default()
+}
+
+/// A number of the host's that is never negative.
+fn count(bytes: &[u8]) -> Option<u64> {
+    u64::try_from(i64::from_le_bytes(bytes.try_into().ok()?)).ok()
 }
 
 /// What the route says of a request.
@@ -250,11 +321,16 @@ pub(super) struct RouteNames {
 
 impl RouteNames {
     pub(super) fn read() -> Self {
-        const TRANSACTION_NAME: &[u8] = b"xds\0route_metadata\0filter_metadata\0newrelic.tracing\0transaction_name";
-        Self {
-            name: legacy_property(b"xds\0route_name", b"route_name").unwrap_or_default(),
-            transaction_name: calls::property(TRANSACTION_NAME).unwrap_or_default(),
-        }
+        Self { name: Self::read_name(), transaction_name: Self::read_transaction_name() }
+    }
+
+    fn read_name() -> Vec<u8> {
+        legacy_property(b"xds\0route_name", b"route_name").unwrap_or_default()
+    }
+
+    fn read_transaction_name() -> Vec<u8> {
+        const PATH: &[u8] = b"xds\0route_metadata\0filter_metadata\0newrelic.tracing\0transaction_name";
+        calls::property(PATH).unwrap_or_default()
     }
 
     pub(super) fn as_route(&self) -> Route<'_> {

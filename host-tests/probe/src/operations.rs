@@ -178,6 +178,7 @@ fn of_metrics(words: &Words<'_>) -> String {
 fn of_the_rest(words: &Words<'_>) -> String {
     match words.text(0) {
         "foreign" => shown(abi::foreign(&words.bytes(1), &words.bytes(2))),
+        "evaluate" => shown(evaluate(&words.bytes(1))),
         "reply" => {
             let grpc = words.text(5).parse().unwrap_or(-1);
             let headers = words.pairs(4);
@@ -199,4 +200,15 @@ fn of_the_rest(words: &Words<'_>) -> String {
         }
         unknown => format!("no such operation: {unknown}"),
     }
+}
+
+/// The value of an expression, which the host then forgets: its numbers depend on what ran before.
+fn evaluate(expression: &[u8]) -> abi::Bytes {
+    let (status, token) = abi::foreign(b"expr_create", expression);
+    if status != 0 {
+        return (status, token);
+    }
+    let value = abi::foreign(b"expr_evaluate", &token);
+    abi::foreign(b"expr_delete", &token);
+    value
 }

@@ -25,7 +25,8 @@ fn get(guest: &mut Guest<'_, '_>, path: u32, path_len: u32, value_at: u32, len_a
     guest.give(&value.encode(), value_at, len_at)
 }
 
-fn find(guest: &Guest<'_, '_>, path: &Path) -> Result<Value, Status> {
+/// The value of a property in the current context.
+pub(super) fn find(guest: &Guest<'_, '_>, path: &Path) -> Result<Value, Status> {
     let plugin = guest.state().plugin().ok_or(Status::NotFound)?.clone();
     let place = guest.state().stream();
     guest.process(|process| {
