@@ -21,15 +21,26 @@ const DISTANCE_MAX: usize = 32 * 1024;
 const WORDS_BEHIND_MAX: usize = 15;
 /// Words of eight bytes whose latest place is known.
 const PLACES: usize = 1 << PLACE_BITS;
-const PLACE_BITS: u32 = 12;
+const PLACE_BITS: u32 = 11;
 /// After so many places without a match every second place is tried, and so on: ids have none.
 const PATIENCE_BITS: u32 = 3;
-/// Places inside a match that later matches may refer to: enough for them to be found at every phase of that skipping.
-const PLACES_PER_MATCH: usize = 4;
+/// Shorter matches take as many bits as the bytes themselves, and often stand in the way of longer ones.
+const LENGTH_MIN: usize = 10;
+/// Matches that tell how far back the same field of an earlier record is.
+const LENGTH_OF_PERIOD: usize = 20;
+/// Places at the start of a match that later matches may refer to, and the distance of further ones inside it: a later
+/// record may differ from this one anywhere, and finds one of them at every phase of that skipping.
+const PLACES_AT_START: usize = 6;
+const SPACING: usize = 16;
 /// Matches in one block.
-const MATCHES_MAX: usize = 2048;
+const MATCHES_MAX: usize = 1536;
 /// Bytes of the body in one block, one match more or less.
 const BLOCK_BYTES_MAX: usize = 256 * 1024;
+/// The same of the first block. It has all names and values that come again and again, as literals; behind it nearly all
+/// literals are digits, and need codes of their own. A block that is stored takes five bytes more than its own, for
+/// which a body of this length has room.
+const FIRST_BLOCK_BYTES_MAX: usize = 5 * 1024;
+
 /// The state of one stream.
 #[derive(Debug)]
 pub(super) struct Deflate {
@@ -45,6 +56,8 @@ pub(super) struct Deflate {
     position: usize,
     /// Places without a match since the last match.
     misses: usize,
+    /// How far back the last long match was.
+    period: usize,
     bits: Bits,
 }
 
@@ -58,6 +71,7 @@ impl Default for Deflate {
             literals: 0,
             position: 0,
             misses: 0,
+            period: 1,
             bits: Bits::default(),
         }
     }
@@ -68,7 +82,8 @@ impl Deflate {
     pub(super) fn begin(&mut self) {
         // Places of another body would do no harm, but the same body would not always give the same stream.
         self.places.fill(0);
-        (self.count, self.block, self.literals, self.position, self.misses) = (0, 0, 0, 0, 0);
+        (self.count, self.block, self.literals, self.position) = (0, 0, 0, 0);
+        (self.misses, self.period) = (0, 1);
         self.bits = Bits::default();
     }
 
@@ -76,7 +91,8 @@ impl Deflate {
     pub(super) fn step(&mut self, body: &[u8], bytes: usize, out: &mut Vec<u8>) -> bool {
         let stop = self.position.saturating_add(bytes).min(body.len());
         loop {
-            let block_end = self.block.saturating_add(BLOCK_BYTES_MAX);
+            let block_bytes_max = if self.block == 0 { FIRST_BLOCK_BYTES_MAX } else { BLOCK_BYTES_MAX };
+            let block_end = self.block.saturating_add(block_bytes_max);
             self.search(body, stop.min(block_end));
             let is_done = self.position >= body.len();
             if is_done || self.count == MATCHES_MAX || self.position >= block_end {
@@ -105,13 +121,14 @@ impl Deflate {
             // In front of the body there is nothing, and nor is there anything that far behind it.
             let earlier = position.wrapping_sub(distance);
             // In this order: that nothing is known of a word is the usual case.
-            if distance == 0 || word_at(body, earlier) != Some(word) || distance > DISTANCE_MAX {
+            let is_match = distance != 0 && word_at(body, earlier) == Some(word) && distance <= DISTANCE_MAX;
+            if is_match && self.take(body, position, earlier) {
+                position = self.literals;
+                misses = 0;
+            } else {
                 position += 1 + (misses >> PATIENCE_BITS);
                 misses += 1;
-                continue;
             }
-            position = self.take(body, position, earlier);
-            misses = 0;
         }
         (self.position, self.misses) = (position, misses);
     }
@@ -128,15 +145,14 @@ impl Deflate {
         if was & 0xffff_0000 == tag { (here.wrapping_sub(was) & 0xffff) as usize } else { 0 }
     }
 
-    /// Makes a match of eight equal bytes as long as it can be; gives its end.
-    fn take(&mut self, body: &[u8], position: usize, earlier: usize) -> usize {
+    /// Makes a match of eight equal bytes as long as it can be. `false` when it is not worth its bits.
+    fn take(&mut self, body: &[u8], position: usize, earlier: usize) -> bool {
+        let (earlier, ahead) = self.longer(body, position, earlier);
         let back = equal_before(body, self.literals, position, earlier);
         let (start, distance) = (position - back, position - earlier);
-        let length = back + 8 + equal_behind(body, position + 8, earlier + 8);
-        for place in start..start + PLACES_PER_MATCH {
-            if let Some(word) = word_at(body, place) {
-                self.replace(word, place);
-            }
+        let length = back + 8 + ahead;
+        if length < LENGTH_MIN {
+            return false;
         }
         if let Some(sequence) = self.sequences.get_mut(self.count) {
             *sequence = Sequence {
@@ -147,7 +163,43 @@ impl Deflate {
             self.count += 1;
         }
         self.literals = start + length;
-        self.literals
+        if length >= LENGTH_OF_PERIOD {
+            self.period = distance;
+        }
+        self.learn(body, start);
+        true
+    }
+
+    /// The place where the word stood last, or the one a period back when more bytes are equal there; and how many are
+    /// equal behind the word. Fields of a record often go on as in the record that the last field was found in.
+    fn longer(&self, body: &[u8], position: usize, earlier: usize) -> (usize, usize) {
+        let ahead_of = |place: usize| equal_behind(body, position + 8, place + 8);
+        let (ahead, usual) = (ahead_of(earlier), position.wrapping_sub(self.period));
+        if usual != earlier && word_at(body, usual) == word_at(body, position) {
+            let there = ahead_of(usual);
+            if there > ahead {
+                return (usual, there);
+            }
+        }
+        (earlier, ahead)
+    }
+
+    /// Makes places of the last match, which begins at `start`, known.
+    fn learn(&mut self, body: &[u8], start: usize) {
+        let (Some(mut word), Some(mut behind)) = (word_at(body, start), word_at(body, start + 8)) else { return };
+        for place in start..start + PLACES_AT_START {
+            self.replace(word, place);
+            word = word >> 8 | behind << 56;
+            behind >>= 8;
+        }
+        let mut place = start + SPACING;
+        let inside = body.get(place..self.literals).unwrap_or_default();
+        for bytes in inside.as_chunks::<SPACING>().0 {
+            if let Some(word) = word_at(bytes, 0) {
+                self.replace(word, place);
+            }
+            place += SPACING;
+        }
     }
 
     fn end_block(&mut self, body: &[u8], is_last: bool, out: &mut Vec<u8>) {
