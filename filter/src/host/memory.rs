@@ -88,7 +88,9 @@ struct Link {
     next: Option<NonNull<Self>>,
 }
 
-/// The number of a small block's size, and its bytes; `None` for what goes to TLSF directly.
+/// The number of a small block's size, and its bytes; `None` for what goes to TLSF directly. Every allocation asks, and
+/// a pair would be returned by way of memory.
+#[inline]
 fn small_size(layout: Layout) -> Option<(usize, usize)> {
     let last = layout.size().checked_sub(1).filter(|last| *last < SMALL_BYTES_MAX && layout.align() <= ALIGNMENT)?;
     if last < FINE_BYTES_MAX {
