@@ -13,10 +13,10 @@ help: ## lists the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 # As a cdylib alone: next to the library for other crates cargo does without optimising across crates, which makes the
-# module a fifth larger.
+# module a fifth larger. Then its calls are made such that V8 compiles it in half the time.
 wasm: wasm-target ## builds target/newrelic-tracing.wasm
 	@$(CARGO) rustc --locked --profile wasm --target $(WASM_TARGET) --lib -p newrelic-tracing --crate-type cdylib
-	@cp $(BUILT) $(WASM)
+	@$(CARGO) run --quiet --locked -p indirect -- $(BUILT) $(WASM)
 	@echo "$(WASM): $$(wc -c < $(WASM) | tr -d ' ') bytes"
 
 envoy-demo: wasm ## shows the filter at work in a real Envoy, and checks what it shows

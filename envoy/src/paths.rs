@@ -81,7 +81,7 @@ fn build_module() -> Result<PathBuf> {
     let Some(module) = String::from_utf8(output.stdout)?.lines().find_map(module_of) else {
         bail!("cargo built no wasm module");
     };
-    Ok(module)
+    indirect::rewrite_file(&module).with_context(|| format!("cannot rewrite {}", module.display()))
 }
 
 /// The module that one line of cargo's JSON messages announces.

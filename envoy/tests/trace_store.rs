@@ -159,7 +159,7 @@ async fn whatever_was_acknowledged_survives_a_kill_while_spans_arrive() {
     assert_ne!(status["sessions_recovered"], 0, "{status}");
     let there = store.spans().await;
     let acknowledged = acknowledged.lock().unwrap();
-    let missing: Vec<_> = acknowledged.iter().flatten().filter(|ids| !there.contains(ids)).collect();
+    let missing: Vec<_> = acknowledged.iter().flatten().filter(|ids| !there.contains(*ids)).collect();
     assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), acknowledged.len());
     assert!(acknowledged.len() >= 3 * POSTS_BEFORE_KILL);
 }

@@ -11,8 +11,9 @@ use crate::module::Module;
 /// The target of every module.
 const TARGET: &str = "wasm32-wasip1";
 
-/// Builds the library of a workspace package with the Cargo profile `wasm` for `wasm32-wasip1`, and
-/// gives the path of its `.wasm` file. Cargo decides what is out of date; one process asks it once.
+/// Builds the library of a workspace package with the Cargo profile `wasm` for `wasm32-wasip1`, has it
+/// call larger functions through its table as the module that ships does, and gives the path of its
+/// `.wasm` file. Cargo decides what is out of date; one process asks it once.
 ///
 /// # Errors
 /// `Load` when Cargo fails, with what it printed, or when the package has no `cdylib`.
@@ -47,7 +48,9 @@ fn run_cargo(package: &str) -> Result<PathBuf> {
     if !output.status.success() {
         return Err(failure(&shown, &String::from_utf8_lossy(&output.stderr)));
     }
-    artifact(&output, package).ok_or_else(|| failure(&shown, "Cargo made no .wasm file: is there a cdylib?"))
+    let module =
+        artifact(&output, package).ok_or_else(|| failure(&shown, "Cargo made no .wasm file: is there a cdylib?"))?;
+    indirect::rewrite_file(&module).map_err(|why| failure(&shown, &format!("{}: {why}", module.display())))
 }
 
 fn failure(command: &str, why: &str) -> Failure {
