@@ -13,7 +13,7 @@ help: ## lists the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 # As a cdylib alone: next to the library for other crates cargo does without optimising across crates, which makes the
-# module a fifth larger. Then its calls are made such that V8 compiles it in half the time.
+# module a fifth larger. Then its calls are made such that V8 compiles each function once.
 wasm: wasm-target ## builds target/newrelic-tracing.wasm
 	@$(CARGO) rustc --locked --profile wasm --target $(WASM_TARGET) --lib -p newrelic-tracing --crate-type cdylib
 	@$(CARGO) run --quiet --locked -p indirect -- $(BUILT) $(WASM)

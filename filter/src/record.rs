@@ -45,14 +45,6 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// OpenTelemetry's name, when the attribute goes there as an attribute.
-    pub fn otlp(self) -> Option<&'a str> {
-        match self {
-            Self::Known(key) => key.otlp,
-            Self::User(name) => Some(name),
-        }
-    }
-
     /// The dictionary that the attribute belongs to.
     pub fn class(self) -> Class {
         match self {
