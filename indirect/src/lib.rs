@@ -10,10 +10,10 @@
 //! call $f     becomes     i32.const <place of $f in the table>   call_indirect (type of $f)
 //! ```
 //!
-//! Small functions are still called directly: there a copy is worth its size. Nothing else of the module changes, and
-//! the same module gives the same bytes every time.
+//! Where requests pass, smaller functions are still called directly: there a copy is worth its size. Nothing else of the
+//! module changes, and the same module gives the same bytes every time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
@@ -23,9 +23,20 @@ use wasm_encoder::{
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef};
 
-/// Bytes from which on a function is called through the table: its locals and code. A copy of a smaller one takes little
-/// more machine code than a call of it, and makes requests faster.
-const BYTES_MIN: usize = 100;
+/// Bytes from which on a function is called through the table where requests pass: its locals and code. Copies of smaller
+/// ones make requests faster.
+const BYTES_MIN: usize = 150;
+
+/// The callbacks of a request. What only others lead to, such as reading the configuration, has all its calls go through
+/// the table.
+const OF_REQUESTS: [&str; 6] = [
+    "proxy_on_context_create",
+    "proxy_on_request_headers",
+    "proxy_on_response_headers",
+    "proxy_on_log",
+    "proxy_on_delete",
+    "proxy_on_memory_allocate",
+];
 
 /// Why a module cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,44 +95,124 @@ struct Calls {
     first: u32,
     /// By the function's number: its place in the table, and its type.
     places: BTreeMap<u32, (u32, u32)>,
+    /// Functions that requests lead to, and those among them that are called through the table even there.
+    of_requests: BTreeSet<u32>,
+    large: BTreeSet<u32>,
+    /// The function whose body comes next.
+    next: u32,
+}
+
+/// What a module says of its functions.
+#[derive(Default)]
+struct Survey {
+    /// Functions of the host, which come first.
+    imported: u32,
+    types: Vec<u32>,
+    sizes: Vec<usize>,
+    /// By function: which others it calls directly.
+    calls: Vec<Vec<u32>>,
+    /// Functions that requests begin with.
+    roots: Vec<u32>,
+    tables: Vec<wasmparser::TableType>,
+    has_elements: bool,
+}
+
+impl Survey {
+    fn of(module: &[u8]) -> Result<Self, Error> {
+        let mut survey = Self::default();
+        for payload in Parser::new(0).parse_all(module) {
+            survey.add(payload?)?;
+        }
+        Ok(survey)
+    }
+
+    fn add(&mut self, payload: Payload<'_>) -> Result<(), Error> {
+        if let Payload::ImportSection(section) = payload {
+            for import in section.into_imports() {
+                let import = import?.ty;
+                self.imported += u32::from(matches!(import, TypeRef::Func(_)));
+                if matches!(import, TypeRef::Table(_)) {
+                    return Err(Error::Table);
+                }
+            }
+        } else if let Payload::FunctionSection(section) = payload {
+            self.types = section.into_iter().collect::<Result<_, _>>()?;
+        } else if let Payload::TableSection(section) = payload {
+            self.tables = section.into_iter().map(|table| table.map(|table| table.ty)).collect::<Result<_, _>>()?;
+        } else if let Payload::ExportSection(section) = payload {
+            for export in section {
+                let export = export?;
+                self.roots.extend(OF_REQUESTS.contains(&export.name).then_some(export.index));
+            }
+        } else if let Payload::ElementSection(_) = payload {
+            self.has_elements = true;
+        } else if let Payload::CodeSectionEntry(body) = payload {
+            self.sizes.push(body.range().len());
+            self.calls.push(called(&body)?);
+        }
+        Ok(())
+    }
+
+    /// The number of the function with this body.
+    fn number(&self, position: usize) -> u32 {
+        self.imported.saturating_add(u32::try_from(position).unwrap_or(u32::MAX))
+    }
+
+    /// Functions that requests lead to by direct calls. What is called through the table is left out: it is no more
+    /// copied there than here.
+    fn of_requests(&self) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        let mut open = self.roots.clone();
+        while let Some(function) = open.pop() {
+            let position = function.checked_sub(self.imported).and_then(|position| usize::try_from(position).ok());
+            let Some(calls) = position.and_then(|position| self.calls.get(position)) else { continue };
+            if found.insert(function) {
+                open.extend(calls);
+            }
+        }
+        found
+    }
+}
+
+/// The functions that a body calls directly.
+fn called(body: &FunctionBody<'_>) -> Result<Vec<u32>, Error> {
+    let mut called = Vec::new();
+    for operator in body.get_operators_reader()? {
+        if let Operator::Call { function_index } = operator? {
+            called.push(function_index);
+        }
+    }
+    Ok(called)
 }
 
 impl Calls {
     /// `None` when the module has no table, or puts nothing into it.
     fn survey(module: &[u8]) -> Result<Option<Self>, Error> {
-        let (mut types, mut sizes) = (Vec::new(), Vec::new());
-        let mut tables: Vec<wasmparser::Table<'_>> = Vec::new();
-        let mut imported: u32 = 0;
-        let mut has_elements = false;
-        for payload in Parser::new(0).parse_all(module) {
-            let payload = payload?;
-            has_elements |= matches!(payload, Payload::ElementSection(_));
-            if let Payload::ImportSection(section) = payload {
-                for import in section.into_imports() {
-                    let import = import?.ty;
-                    imported += u32::from(matches!(import, TypeRef::Func(_)));
-                    if matches!(import, TypeRef::Table(_)) {
-                        return Err(Error::Table);
-                    }
-                }
-            } else if let Payload::FunctionSection(section) = payload {
-                types = section.into_iter().collect::<Result<_, _>>()?;
-            } else if let Payload::TableSection(section) = payload {
-                tables = section.into_iter().collect::<Result<_, _>>()?;
-            } else if let Payload::CodeSectionEntry(body) = payload {
-                sizes.push(body.range().len());
-            }
-        }
-        let table = match tables.as_slice() {
+        let survey = Survey::of(module)?;
+        let table = match survey.tables.as_slice() {
             [] => return Ok(None),
-            [table] => table.ty,
+            [table] => *table,
             _ => return Err(Error::Table),
         };
         let is_fixed = table.maximum == Some(table.initial) && !table.table64 && table.element_type.is_func_ref();
         let first = u32::try_from(table.initial).ok().filter(|_| is_fixed).ok_or(Error::Table)?;
-        let large = (imported..).zip(types.into_iter().zip(sizes)).filter(|(_, (_, size))| *size >= BYTES_MIN);
-        let places = (first..).zip(large).map(|(place, (function, (kind, _)))| (function, (place, kind))).collect();
-        Ok(has_elements.then_some(Self { first, places }))
+        let places = (first..).zip(&survey.types).enumerate();
+        let places = places.map(|(position, (place, kind))| (survey.number(position), (place, *kind))).collect();
+        let is_large = |(position, size): (usize, &usize)| (*size >= BYTES_MIN).then(|| survey.number(position));
+        let calls = Self {
+            first,
+            places,
+            of_requests: survey.of_requests(),
+            large: survey.sizes.iter().enumerate().filter_map(is_large).collect(),
+            next: survey.imported,
+        };
+        Ok(survey.has_elements.then_some(calls))
+    }
+
+    /// The place and the type of a function, when this call of it goes through the table.
+    fn through_table(&self, caller: u32, function: u32) -> Option<(u32, u32)> {
+        let is_direct = self.of_requests.contains(&caller) && !self.large.contains(&function);
+        self.places.get(&function).copied().filter(|_| !is_direct)
     }
 }
 
@@ -160,12 +251,17 @@ impl Reencode for Calls {
         code: &mut CodeSection,
         body: FunctionBody<'_>,
     ) -> Result<(), reencode::Error<Self::Error>> {
+        let caller = self.next;
+        self.next += 1;
         let mut function = self.new_function_with_parsed_locals(&body)?;
         for operator in body.get_operators_reader()? {
             let operator = operator?;
-            let place =
-                if let Operator::Call { function_index } = operator { self.places.get(&function_index) } else { None };
-            if let Some((place, type_index)) = place.copied() {
+            let place = if let Operator::Call { function_index } = operator {
+                self.through_table(caller, function_index)
+            } else {
+                None
+            };
+            if let Some((place, type_index)) = place {
                 function.instruction(&Instruction::I32Const(place.cast_signed()));
                 function.instruction(&Instruction::CallIndirect { type_index, table_index: 0 });
             } else {
@@ -183,9 +279,9 @@ mod tests {
 
     use super::*;
 
-    /// A module whose function `large` is called by `run`, and by a table's user; `small` is too small to matter.
+    /// A module whose functions are called by a request, by a configuration, and by a table's user.
     fn module(table: &str) -> Vec<u8> {
-        let padding = "(local.set 1 (i32.add (local.get 1) (i32.const 1)))".repeat(20);
+        let padding = "(local.set 1 (i32.add (local.get 1) (i32.const 1)))".repeat(40);
         let text = format!(
             r#"(module
                 (type $binary (func (param i32) (result i32)))
@@ -193,8 +289,9 @@ mod tests {
                 (func $small (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
                 (func $large (param i32) (result i32) (local i32) {padding}
                     (i32.add (local.get 0) (local.get 1)))
-                (func (export "run") (param i32) (result i32)
-                    (call $large (call $small (call $large (local.get 0)))))
+                (func (export "proxy_on_log") (param i32) (result i32) (call $step (local.get 0)))
+                (func $step (param i32) (result i32) (call $large (call $small (call $large (local.get 0)))))
+                (func (export "proxy_on_configure") (param i32) (result i32) (call $small (call $large (local.get 0))))
                 (func (export "through") (param i32 i32) (result i32)
                     (call_indirect (type $binary) (local.get 1) (local.get 0))))"#
         );
@@ -229,10 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn large_functions_are_called_through_the_table_and_small_ones_directly() {
+    fn small_functions_are_called_directly_where_requests_pass_and_all_others_through_the_table() {
         let before = module(TABLE);
         let after = rewrite(&before).unwrap();
-        assert_eq!((calls(&before), calls(&after)), ((3, 1), (1, 3)));
+        // What stays is the step and what is small in it.
+        assert_eq!((calls(&before), calls(&after)), ((6, 1), (2, 5)));
     }
 
     #[test]
@@ -240,7 +338,8 @@ mod tests {
         let before = module(TABLE);
         let after = rewrite(&before).unwrap();
         for module in [before, after] {
-            assert_eq!(run(&module, "run", &[1]), 62);
+            assert_eq!(run(&module, "proxy_on_log", &[1]), 122);
+            assert_eq!(run(&module, "proxy_on_configure", &[1]), 82);
             assert_eq!(run(&module, "through", &[1, 21]), 42);
         }
     }

@@ -1,7 +1,7 @@
 //! Several properties with one host call: an expression of Envoy's, in the Common Expression Language.
 //!
-//! A list of attributes is one value, and the host gives memory for a value once. From four attributes on that is cheaper
-//! than to ask for each. An attribute that is absent fails the whole list. The functions are Envoy's own, and no part
+//! A list of attributes is one value, and the host gives memory for a value once: seven in a list cost less than seven by
+//! themselves, five do not. An attribute that is absent fails the whole list. The functions are Envoy's own, and no part
 //! of the Proxy-Wasm ABI (`source/extensions/common/wasm/foreign.cc`, `expr_create` and its kin).
 
 use alloc::vec::Vec;
